@@ -1,0 +1,1 @@
+"""Image segmentation and Siamese networks in JAX."""

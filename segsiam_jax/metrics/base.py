@@ -1,0 +1,102 @@
+"""The metric contract: states that are sums, merged anywhere.
+
+A metric state is a pytree whose leaves are *sums* over examples. So merging
+two states is a leafwise addition, reducing over devices is a psum, and the
+host adds up fetched states in int64/float64 with the same code.
+"""
+
+import operator
+from collections.abc import Mapping
+from typing import Any, Self
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@flax.struct.dataclass
+class MetricState:
+  """Base of all metric states: every array leaf is a sum over examples."""
+
+  def merge(self, other: Self) -> Self:
+    """Sum of both states; works on device arrays and on NumPy arrays."""
+    return jax.tree.map(operator.add, self, other)
+
+  def compute(self) -> dict[str, float]:
+    """Values by name, from a state on the host (see `widen`).
+
+    The key `''` stands for the state's own name (see `compute_all`).
+    """
+    raise NotImplementedError
+
+
+@flax.struct.dataclass
+class Mean(MetricState):
+  """Weighted mean.
+
+  Attributes:
+    total: () float32, sum of `weight * value`.
+    count: () float32, sum of the weights.
+  """
+
+  total: jax.Array
+  count: jax.Array
+
+  @classmethod
+  def empty(cls) -> "Mean":
+    return cls(total=jnp.zeros((), jnp.float32),
+               count=jnp.zeros((), jnp.float32))
+
+  @classmethod
+  def of(cls, values: jax.Array, where: jax.Array | None = None) -> "Mean":
+    """State of `values` (any shape), weighted by `where` (broadcastable).
+
+    Rows with weight 0 do not count even if their value is NaN or infinite.
+    """
+    values = jnp.asarray(values, jnp.float32)
+    if where is None:
+      where = jnp.ones((), jnp.float32)
+    weights = jnp.broadcast_to(jnp.asarray(where, jnp.float32), values.shape)
+    weighted = jnp.where(weights != 0, weights * values, 0.0)
+    return cls(total=weighted.sum(), count=weights.sum())
+
+  def compute(self) -> dict[str, float]:
+    if self.count == 0:
+      return {"": float("nan")}
+    return {"": float(self.total / self.count)}
+
+
+def widen(state: Any) -> Any:
+  """Fetches a pytree of sums to the host as int64 and float64 NumPy arrays.
+
+  Device sums are int32 or float32, so the loop fetches them before they can
+  overflow or lose digits, and adds up the widened ones.
+  """
+
+  def to_numpy(leaf):
+    leaf = np.asarray(leaf)
+    wide = np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64
+    return leaf.astype(wide)
+
+  return jax.tree.map(to_numpy, jax.device_get(state))
+
+
+def merge_all(
+  left: Mapping[str, MetricState], right: Mapping[str, MetricState]
+) -> dict[str, MetricState]:
+  """Merges two dictionaries of states with the same names."""
+  return {name: left[name].merge(right[name]) for name in left}
+
+
+def compute_all(states: Mapping[str, MetricState]) -> dict[str, float]:
+  """Computes every state; keys are `name/key`, empty parts left out.
+
+  >>> compute_all({"loss": Mean(total=np.float64(6.0), count=np.float64(4.0))})
+  {'loss': 1.5}
+  """
+  values = {}
+  for name, state in states.items():
+    for key, value in state.compute().items():
+      values["/".join(part for part in (name, key) if part)] = float(value)
+  return values
