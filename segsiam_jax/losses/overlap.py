@@ -1,0 +1,211 @@
+"""Segmentation losses that compare regions: Dice, Jaccard, Tversky.
+
+Arguments they share:
+
+  logits: `(B, *S, K)`.
+  labels: `(B, *S)` integers in `[0, K)` or `ignore_label`; or, with
+    activation "sigmoid", `(B, *S, K)` of 0 and 1 for classes that overlap.
+    Binary masks are K = 1 with activation "sigmoid" and labels 0 and 1.
+  ignore_label: label of pixels that do not count; None if there is none.
+  class_weights: `(K,)` weights of the mean over classes.
+  where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
+  activation: "softmax" for exclusive classes, "sigmoid" otherwise.
+  smooth: added to the numerator and the denominator of the score.
+  include_background: whether class 0 counts.
+  absent: a class without labelled pixels is left out of the mean ("skip"), or
+    counts like any other ("count"): its loss is then near 1 as soon as a few
+    pixels are predicted, which only a larger `smooth` tempers.
+  batch: take the counts over all images of the batch instead of per image;
+    every image then gets the loss of the batch.
+  axis_name: with `batch`, the pmap axis to sum the counts over. Under jit the
+    batch is global already.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from segsiam_jax.losses.pixels import (
+  ClassWeights,
+  as_class_weights,
+  prepare,
+  safe_divide,
+)
+
+Activation = Literal["softmax", "sigmoid"]
+Absent = Literal["skip", "count"]
+
+
+class SoftCounts(NamedTuple):
+  """Expected pixel counts per image and class, each `(B, K)` float32.
+
+  Attributes:
+    true_positive: predicted probability inside the label.
+    predicted: predicted probability anywhere (TP + FP).
+    labelled: labelled pixels (TP + FN).
+  """
+
+  true_positive: jax.Array
+  predicted: jax.Array
+  labelled: jax.Array
+
+
+def soft_counts(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  ignore_label: int | None = 255,
+  where: jax.Array | None = None,
+  activation: Activation = "softmax",
+  squared: bool = False,
+  batch: bool = False,
+  axis_name: str | None = None,
+) -> SoftCounts:
+  """Counts that Dice, Jaccard and Tversky are made of.
+
+  Args:
+    squared: sum squared probabilities into `predicted`.
+    (others): described at the top of this module.
+
+  Returns:
+    The counts; `(1, K)` if `batch`.
+  """
+  pixels = prepare(
+    logits,
+    labels,
+    ignore_label=ignore_label,
+    where=where,
+    exclusive=activation == "softmax",
+  )
+  if activation == "softmax":
+    probs = jax.nn.softmax(pixels.logits)
+  elif activation == "sigmoid":
+    probs = jax.nn.sigmoid(pixels.logits)
+  else:
+    raise ValueError(
+      f"activation is {activation!r}; give 'softmax' or 'sigmoid'"
+    )
+  probs = jnp.where(pixels.valid, probs, 0.0)
+  axes = tuple(range(1, probs.ndim - 1))
+  counts = SoftCounts(
+    true_positive=(probs * pixels.targets).sum(axes),
+    predicted=(jnp.square(probs) if squared else probs).sum(axes),
+    labelled=pixels.targets.sum(axes),
+  )
+  if batch:
+    counts = jax.tree.map(lambda count: count.sum(0, keepdims=True), counts)
+  if axis_name is not None:
+    if not batch:
+      raise ValueError("axis_name sums over the batch; give batch=True too")
+    counts = jax.lax.psum(counts, axis_name)
+  return counts
+
+
+def dice_loss(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  ignore_label: int | None = 255,
+  class_weights: ClassWeights | None = None,
+  where: jax.Array | None = None,
+  activation: Activation = "softmax",
+  smooth: float = 1e-5,
+  squared: bool = False,
+  generalised: bool = False,
+  include_background: bool = True,
+  absent: Absent = "skip",
+  batch: bool = False,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """One minus the soft Dice coefficient.
+
+  `1 - (2 TP + smooth) / (predicted + labelled + smooth)`, averaged over
+  classes, or with `generalised` numerator and denominator first summed over
+  classes with weights `1 / labelled^2`.
+
+  Args:
+    squared: squared probabilities in the denominator, as V-Net.
+    generalised: the generalised Dice loss; `smooth` is then in pixels of the
+      rarest class, and an absent class that counts weighs as much as that.
+    (others): described at the top of this module.
+
+  Returns:
+    `(B,)` float32.
+
+  References:
+    Milletari et al., V-Net, arXiv:1606.04797 (squared denominator).
+    Sudre et al., Generalised Dice overlap, arXiv:1707.03237.
+
+  >>> logits = jnp.array([[[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]]])
+  >>> labels = jnp.array([[0, 1, 1]])
+  >>> dice_loss(logits, labels).round(4).tolist()  # Dice of 2/3 and 2/3
+  [0.33329999446868896]
+  """
+  counts = soft_counts(
+    logits,
+    labels,
+    ignore_label=ignore_label,
+    where=where,
+    activation=activation,
+    squared=squared,
+    batch=batch,
+    axis_name=axis_name,
+  )
+  weights = _region_weights(counts, class_weights, include_background, absent)
+  numerator = 2 * counts.true_positive
+  denominator = counts.predicted + counts.labelled
+  if generalised:
+    weights *= _rarity(counts.labelled, weights > 0)
+    numerator = (weights * numerator).sum(-1)
+    denominator = (weights * denominator).sum(-1)
+    losses = 1 - _score(numerator, denominator, smooth)
+  else:
+    losses = _class_mean(1 - _score(numerator, denominator, smooth), weights)
+  return jnp.broadcast_to(losses, (logits.shape[0],))
+
+
+def _rarity(labelled: jax.Array, counted: jax.Array) -> jax.Array:
+  """`1 / labelled^2` relative to the rarest class, which gets weight 1.
+
+  Relative, because `smooth` would otherwise swamp sums weighted by 1e-10.
+  """
+  present = counted & (labelled > 0)
+  rarest = jnp.where(present, labelled, jnp.inf).min(-1, keepdims=True)
+  ratio = rarest / jnp.where(present, labelled, 1.0)
+  return jnp.where(present, jnp.square(ratio), 1.0)
+
+
+def _score(
+  numerator: jax.Array, denominator: jax.Array, smooth: float
+) -> jax.Array:
+  """Smoothed ratio; nothing against nothing (0 / 0) is a perfect match."""
+  return safe_divide(numerator + smooth, denominator + smooth, default=1.0)
+
+
+def _region_weights(
+  counts: SoftCounts,
+  class_weights: ClassWeights | None,
+  include_background: bool,
+  absent: Absent,
+) -> jax.Array:
+  """`(B, K)` weights of the classes: given, background, absent."""
+  num_classes = counts.labelled.shape[-1]
+  weights = as_class_weights(class_weights, num_classes)
+  if not include_background:
+    if num_classes == 1:
+      raise ValueError(
+        "the only class of binary logits (B, *S, 1) is the foreground; leave "
+        "include_background=True"
+      )
+    weights = weights.at[0].set(0.0)
+  weights = jnp.broadcast_to(weights, counts.labelled.shape)
+  if absent == "skip":
+    return jnp.where(counts.labelled == 0, 0.0, weights)
+  if absent == "count":
+    return weights
+  raise ValueError(f"absent is {absent!r}; give 'skip' or 'count'")
+
+
+def _class_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
+  return safe_divide((weights * losses).sum(-1), weights.sum(-1))
