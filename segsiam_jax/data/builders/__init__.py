@@ -1,0 +1,1 @@
+"""TFDS builders of the data that ships with the project's dependencies."""

@@ -1,0 +1,124 @@
+"""From a source to batches on the host, with grain.
+
+Reading is random access, so that shuffling is global, processes take disjoint
+examples, and an iterator's whole state is a position.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import grain
+import jax
+import numpy as np
+
+from segsiam_jax.data.sources import Source
+
+
+class Rows(Protocol):
+  """What makes an example a row: a picklable callable of static output."""
+
+  def spec(self) -> Mapping[str, jax.ShapeDtypeStruct]: ...
+
+  def __call__(
+    self, example: Mapping[str, Any], rng: np.random.Generator
+  ) -> Mapping[str, np.ndarray]: ...
+
+
+class _PaddedSource:
+  """Indices of a source, and then `None` up to a multiple of the batch."""
+
+  def __init__(self, length: int, multiple: int):
+    self._length = length
+    self._padded = -(-length // multiple) * multiple
+
+  def __len__(self) -> int:
+    return self._padded
+
+  def __getitem__(self, index: int) -> int:
+    return index if index < self._length else -1
+
+
+class _ReadRow(grain.transforms.RandomMap):
+  """Reads an index; -1 is a padding row of zeros with mask 0."""
+
+  def __init__(self, source: Source, rows: Rows):
+    self._source, self._rows = source, rows
+
+  def random_map(self, index: int, rng: np.random.Generator):
+    if index < 0:
+      row = {
+        name: np.zeros(spec.shape, spec.dtype)
+        for name, spec in self._rows.spec().items()
+      }
+    else:
+      row = dict(self._rows(self._source[index], rng))
+    row["mask"] = np.float32(index >= 0)
+    return row
+
+
+def element_spec(
+  rows: Rows, batch_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes and dtypes of a batch of `batch_size` rows, with its mask."""
+  spec = {
+    name: jax.ShapeDtypeStruct((batch_size, *row.shape), row.dtype)
+    for name, row in rows.spec().items()
+  }
+  return spec | {"mask": jax.ShapeDtypeStruct((batch_size,), np.float32)}
+
+
+def make_pipeline(
+  source: Source,
+  rows: Rows,
+  *,
+  batch_size: int,
+  train: bool,
+  seed: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  threads: int = 4,
+  workers: int = 0,
+) -> grain.IterDataset:
+  """Batches of one process: dictionaries of NumPy arrays of static shape.
+
+  Training batches go on for ever, each epoch in another order. Evaluation
+  batches hold every example once, in order; the last one is padded with rows
+  whose `mask` is 0, and every process has the same number of batches.
+
+  Args:
+    source: random-access examples.
+    rows: example -> row.
+    batch_size: rows of a batch over all processes together.
+    train: see above.
+    seed: of the order and of random rows.
+    process_index: which share of the examples is this process's.
+    process_count: number of processes; it divides `batch_size`.
+    threads: reading threads.
+    workers: reading processes beside this one; 0 for none.
+
+  Returns:
+    The batches; their iterator has `get_state` and `set_state`.
+  """
+  if batch_size % process_count:
+    raise ValueError(
+      f"{process_count} processes do not divide batch_size {batch_size}"
+    )
+  share = slice(process_index, None, process_count)
+  if train:
+    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()[share]
+    # Repeated before it is batched: no example waits for a full last batch.
+    indices = indices.repeat()
+  else:
+    padded = _PaddedSource(len(source), batch_size)
+    indices = grain.MapDataset.source(padded).seed(seed)[share]
+  batches = indices.random_map(_ReadRow(source, rows)).batch(
+    batch_size // process_count, drop_remainder=True
+  )
+  dataset = batches.to_iter_dataset(
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
+  )
+  if workers:
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=workers)
+    )
+  return dataset

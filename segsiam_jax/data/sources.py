@@ -1,0 +1,308 @@
+"""Random-access sources of canonical examples: TFDS data sets and folders.
+
+A source has `len()`, yields one canonical example an index, and knows its
+classes. It never shuffles, batches or resizes.
+"""
+
+import contextlib
+import fcntl
+import io
+import pathlib
+import re
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+# Importing the builders registers them with TFDS.
+import segsiam_jax.data.builders.digit_scenes
+import segsiam_jax.data.builders.digits  # noqa: F401
+from segsiam_jax.data import adapters, images
+from segsiam_jax.errors import UserError
+
+OUR_BUILDERS = ("digit_scenes", "digits")
+
+_SPLIT = re.compile(
+  r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d*%?):(?P<stop>-?\d*%?)\])?"
+)
+
+
+class Source(Protocol):
+  """What the pipeline reads from."""
+
+  class_names: tuple[str, ...]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class TfdsSource:
+  """A prepared TFDS data set, read with array_record and without TensorFlow.
+
+  Attributes:
+    class_names: one name a class, by index.
+  """
+
+  def __init__(self, name: str, split: str, data_dir: str | None = None):
+    """Opens a split, and prepares the data set first where we ship it.
+
+    Args:
+      name: a key of `adapters.SEMANTIC`.
+      split: TFDS split, such as 'train', 'test' or 'train[:10%]'.
+      data_dir: where TFDS keeps its data; None is its own default.
+    """
+    adapter = adapters.SEMANTIC[name]
+    self._name, self._split = name, split
+    self._adapter = adapter
+    self.class_names = adapter.class_names
+    builder = _prepared_builder(name, data_dir, adapter.download)
+    try:
+      # The inner source yields the raw records: only the features that are
+      # needed get parsed, and Pillow decodes them.
+      self._records = builder.as_data_source(split).data_source
+    except (ValueError, KeyError) as error:
+      raise UserError(
+        f"{name}: no split {split!r} ({_first_line(error)}); it has "
+        f"{', '.join(builder.info.splits)}"
+      ) from error
+    self._features = tfds.features.FeaturesDict(
+      {
+        name: builder.info.features[name]
+        for name in (adapter.image, adapter.label)
+      }
+    )
+    self._decoders = dict.fromkeys(self._features, tfds.decode.SkipDecoding())
+    if not len(self._records):
+      raise UserError(f"{name}: split {split!r} is empty")
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    adapter = self._adapter
+    record = self._features.deserialize_example_np(
+      self._records[index], decoders=self._decoders
+    )
+    where = f"{self._name} {self._split!r} example {index}"
+    label = images.read_label(io.BytesIO(record[adapter.label]))
+    label = adapter.to_index(label)
+    check_label(label, len(self.class_names), where)
+    image = images.read_image(io.BytesIO(record[adapter.image]))
+    return {"image": image, "label": label}
+
+
+class FolderSource:
+  """`ROOT/images/NAME.*` with `ROOT/masks/NAME.*`, matched by name.
+
+  Masks hold one class index a pixel; 255 is ignored. Every pair is checked
+  when the source is opened, so that training does not stop at a bad file.
+
+  Attributes:
+    class_names: one name a class, by index.
+    paths: (image, mask) files, sorted by name.
+  """
+
+  def __init__(
+    self,
+    root: str,
+    split: str,
+    class_names: tuple[str, ...],
+    label_values: tuple[int, ...] = (),
+  ):
+    """Lists and checks the pairs of a split.
+
+    Args:
+      root: folder that holds one folder a split, or `images/` and `masks/`
+        itself.
+      split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
+      class_names: one name a class.
+      label_values: the mask value of each class where that is not its index,
+        such as (0, 255) for black and white masks; () for class indices.
+    """
+    self.class_names = tuple(class_names)
+    self._to_index = None
+    if label_values:
+      self._to_index = np.full(256, 254, np.uint8)
+      self._to_index[255] = adapters.IGNORE_LABEL
+      self._to_index[list(label_values)] = np.arange(len(label_values))
+    match = _SPLIT.fullmatch(split)
+    if not match:
+      raise UserError(
+        f"split {split!r}: write it as NAME, NAME[a:b] or NAME[a%:b%]"
+      )
+    folder = pathlib.Path(root) / match["name"]
+    if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
+      raise UserError(
+        f"{folder}: no such folder; the images are in {root}/images, so set "
+        f"config.data.dir={pathlib.Path(root).parent} and the split to "
+        f"{pathlib.Path(root).name!r}"
+      )
+    self.paths = _select(_pairs(folder), split)
+    if not self.paths:
+      raise UserError(f"{folder}: split {split!r} selects no images")
+    with futures.ThreadPoolExecutor() as pool:
+      seen = set().union(*pool.map(self._check_pair, self.paths))
+    if seen == {0, 255} and len(self.class_names) == 2 and not label_values:
+      raise UserError(
+        f"{folder}/masks: the only values are 0 and 255, and 255 means "
+        "'ignore'; for black and white masks set "
+        "--config.data.label_values='(0, 255)'"
+      )
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    image_path, mask_path = self.paths[index]
+    return {
+      "image": images.read_image(image_path),
+      "label": self._read_label(mask_path),
+    }
+
+  def _read_label(self, path: pathlib.Path) -> np.ndarray:
+    label = images.read_label(path)
+    if self._to_index is not None:
+      label = self._to_index[label]
+      if (label == 254).any():
+        stray = np.unique(images.read_label(path)[label == 254])
+        raise UserError(
+          f"{path}: values {_listed(stray)} are not in config.data.label_values"
+        )
+    check_label(label, len(self.class_names), str(path))
+    return label
+
+  def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> set[int]:
+    image_path, mask_path = pair
+    label = self._read_label(mask_path)
+    size = images.read_image(image_path).shape[:2]
+    if size != label.shape:
+      raise UserError(
+        f"{mask_path}: the mask is {label.shape[0]}x{label.shape[1]}, but its "
+        f"image {image_path.name} is {size[0]}x{size[1]} (height x width)"
+      )
+    return set(np.unique(label).tolist())
+
+
+def open_source(
+  name: str,
+  split: str,
+  *,
+  data_dir: str = "",
+  class_names: tuple[str, ...] = (),
+  label_values: tuple[int, ...] = (),
+) -> Source:
+  """The source called `name`: 'folder' or a key of `adapters.SEMANTIC`.
+
+  Args:
+    name: which data set.
+    split: see `TfdsSource` and `FolderSource`.
+    data_dir: the folder, or where TFDS keeps its data ('' for its default).
+    class_names: of a folder.
+    label_values: of a folder.
+  """
+  if name == "folder":
+    return FolderSource(data_dir, split, class_names, label_values)
+  return TfdsSource(name, split, data_dir or None)
+
+
+def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
+  """Raises `UserError` if a label is outside [0, num_classes) and not 255."""
+  highest = int(label.max(where=label != adapters.IGNORE_LABEL, initial=0))
+  if highest >= num_classes:
+    values = np.unique(label)
+    stray = values[(values >= num_classes) & (values != adapters.IGNORE_LABEL)]
+    raise UserError(
+      f"{where}: label values {_listed(stray)} are outside [0, {num_classes}) "
+      f"and not {adapters.IGNORE_LABEL} (ignore); mend the mask, or name more "
+      "classes in config.data.class_names, or set config.data.label_values"
+    )
+
+
+def _listed(values: np.ndarray) -> str:
+  shown = ", ".join(str(value) for value in values[:5])
+  return shown + (", ..." if len(values) > 5 else "")
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().splitlines()[0] if str(error).strip() else ""
+
+
+def _pairs(folder: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
+  image_paths = images.list_images(folder / "images")
+  masks: dict[str, pathlib.Path] = {}
+  for path in images.list_images(folder / "masks"):
+    if path.stem in masks:
+      raise UserError(
+        f"{path}: a second mask for {path.stem!r}, beside "
+        f"{masks[path.stem].name}; keep one"
+      )
+    masks[path.stem] = path
+  missing = [path.name for path in image_paths if path.stem not in masks]
+  if missing:
+    raise UserError(
+      f"{folder / 'masks'}: no mask for {len(missing)} of {len(image_paths)} "
+      f"images, the first {missing[0]}; a mask has its image's name"
+    )
+  return [(path, masks[path.stem]) for path in image_paths]
+
+
+def _select(pairs: list, split: str) -> list:
+  """The part of `pairs` that 'NAME[a:b]' or 'NAME[a%:b%]' names."""
+  start, stop = _SPLIT.fullmatch(split).group("start", "stop")
+
+  def bound(text: str | None, default: int) -> int:
+    if not text:
+      return default
+    if text.endswith("%"):
+      return round(len(pairs) * int(text[:-1]) / 100)
+    return int(text)
+
+  return pairs[bound(start, 0) : bound(stop, len(pairs))]
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+  """Only one process of a machine prepares a data set; the others wait."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / ".segsiam_jax.lock", "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _prepared_builder(
+  name: str, data_dir: str | None, download: str
+) -> tfds.core.DatasetBuilder:
+  """The builder, its data on disk and readable without TensorFlow."""
+
+  def load() -> tfds.core.DatasetBuilder:
+    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+
+  builder = load()
+  if not builder.data_path.exists():
+    if name.split("/")[0] not in OUR_BUILDERS:
+      raise UserError(
+        f"{name}: not found in {builder.data_path}; get it with: {download}"
+      )
+    root = pathlib.Path(builder.data_path.parents[name.count("/") + 1])
+    try:
+      with _lock(root):
+        builder = load()
+        tfds.disable_progress_bar()
+        logging.info("preparing %s in %s", name, builder.data_path)
+        builder.download_and_prepare()
+    except OSError as error:
+      raise UserError(
+        f"{root}: cannot write the data set there ({error}); choose another "
+        "folder with --config.data.dir"
+      ) from error
+  if builder.info.file_format.value != "array_record":
+    raise UserError(
+      f"{builder.data_path}: prepared as {builder.info.file_format.value}, "
+      "which needs TensorFlow; prepare it again with --file_format=array_record"
+    )
+  return builder
