@@ -1,5 +1,7 @@
 """Random-access sources of canonical examples: TFDS data sets and folders.
 
+_logger = logging.getLogger(__name__)
+
 A source has `len()`, yields one canonical example an index, and knows its
 classes. It never shuffles, batches or resizes.
 """
@@ -15,7 +17,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
 # Importing the builders registers them with TFDS.
 import segsiam_jax.data.builders.digit_scenes
@@ -293,7 +294,7 @@ def _prepared_builder(
       with _lock(root):
         builder = load()
         tfds.disable_progress_bar()
-        logging.info("preparing %s in %s", name, builder.data_path)
+        _logger.info("preparing %s in %s", name, builder.data_path)
         builder.download_and_prepare()
     except OSError as error:
       raise UserError(

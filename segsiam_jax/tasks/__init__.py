@@ -1,0 +1,5 @@
+"""Tasks by name: `TASKS[config.task](config, element_spec, axis_name)`."""
+
+from segsiam_jax.tasks import semantic
+
+TASKS = {"semantic": semantic.make_task}

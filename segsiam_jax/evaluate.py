@@ -1,0 +1,147 @@
+"""Evaluation: in the training loop, and of a checkpoint by itself."""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from segsiam_jax import (
+  checkpoint,
+  inputs,
+  overlays,
+  paths,
+  runs,
+  runtime,
+  steps,
+  writers,
+)
+from segsiam_jax.metrics.base import compute_all, merge_all, widen
+from segsiam_jax.state import TrainState
+from segsiam_jax.tasks.base import Task
+
+_logger = logging.getLogger(__name__)
+
+# Device counts are int32: they are fetched before they can reach 2^31.
+_MOST_ELEMENTS = 2**30
+
+
+class Evaluator:
+  """Evaluates a task on a split; compiles once, however often it is called."""
+
+  def __init__(
+    self,
+    task: Task,
+    batches: grain.IterDataset,
+    *,
+    mesh: Mesh,
+    backend: str,
+    num_pictures: int = 0,
+  ):
+    """Prepares the steps.
+
+    Args:
+      task: made for this backend.
+      batches: every example once, padded; the same number on every process.
+      mesh: the devices.
+      backend: 'jit' or 'pmap'.
+      num_pictures: how many rows of the first batches to draw.
+    """
+    self._task, self._batches = task, batches
+    self._mesh, self._backend = mesh, backend
+    self._num_pictures = num_pictures
+    self._eval_step = steps.make_eval_step(task, mesh=mesh, backend=backend)
+    self._predict_step = steps.make_predict_step(
+      task, mesh=mesh, backend=backend
+    )
+
+  def __call__(
+    self, state: TrainState, should_stop: Callable[[], bool] = lambda: False
+  ) -> "Evaluation | None":
+    """Metrics over the whole split, or None if it was told to stop.
+
+    Args:
+      state: to evaluate.
+      should_stop: asked after every batch, on every process.
+    """
+    empty = jax.device_get(self._task.empty_metrics())
+    total, so_far, unfetched = widen(empty), None, 0
+    pictures: list[np.ndarray] = []
+    iterator = iter(self._batches)
+    try:
+      for batch in iterator:
+        placed = runtime.to_global(batch, self._mesh, self._backend)
+        elements = max(leaf.size for leaf in placed.values())
+        if unfetched and unfetched + elements > _MOST_ELEMENTS:
+          total, so_far, unfetched = merge_all(total, widen(so_far)), None, 0
+        if so_far is None:
+          so_far = jax.device_put(empty, runtime.replicated(self._mesh))
+        so_far = self._eval_step(state, placed, so_far)
+        unfetched += elements
+        if len(pictures) < self._num_pictures:
+          predictions = self._predict_step(state, placed)
+          predictions = runtime.to_local(predictions, self._backend)
+          pictures += self._task.draw(batch, predictions)
+        if should_stop():
+          return None
+    finally:
+      iterator.close()
+    if so_far is not None:
+      total = merge_all(total, widen(so_far))
+    return Evaluation(compute_all(total), pictures[: self._num_pictures])
+
+
+class Evaluation(NamedTuple):
+  """Metrics by name, and pictures of one size."""
+
+  metrics: dict[str, float]
+  pictures: list[np.ndarray]
+
+
+def evaluate(
+  config: ml_collections.ConfigDict, workdir: str, which: str = "best"
+) -> dict[str, float]:
+  """Evaluates a checkpoint of a workdir on `config.data.eval_split`.
+
+  Args:
+    config: of the run.
+    workdir: of the run; a line is added to its metrics.jsonl, and pictures to
+      its images/.
+    which: 'best', 'latest' or a step.
+
+  Returns:
+    The metrics by name.
+  """
+  mesh = runtime.make_mesh()
+  runtime.check_batch_size(
+    "train.eval_batch_size", config.train.eval_batch_size, mesh
+  )
+  folder = checkpoint.find(
+    workdir, which, config.train.best_metric, config.train.best_mode
+  )
+  paths.make_writable("--workdir", workdir, jax.process_index())
+  data = inputs.open_inputs(config, train=False)
+  config = runs.with_class_names(config, data.source.class_names)
+  task = runs.make_task(config, data.element_spec)
+  state = runs.weights_only(task, folder, runtime.replicated(mesh))
+  evaluator = Evaluator(
+    task,
+    data.batches,
+    mesh=mesh,
+    backend=config.backend,
+    num_pictures=config.train.num_pictures,
+  )
+  metrics, pictures = evaluator(state)
+  step = checkpoint.step_of(folder)
+  writer = writers.Writer(workdir, total_steps=step, start_step=step)
+  split = f"eval:{config.data.eval_split}"
+  writer.scalars(step, split, metrics)
+  if pictures:
+    writer.image(step, "eval", overlays.grid(pictures, columns=2))
+  _logger.info("%s, %s\n%s", folder, split, writers.table(metrics))
+  writer.close()
+  return metrics

@@ -1,0 +1,60 @@
+"""The batches that a configuration asks for."""
+
+from typing import NamedTuple
+
+import grain
+import jax
+import ml_collections
+
+from segsiam_jax.data import pipeline, semantic, sources
+
+
+class Inputs(NamedTuple):
+  """A split, ready to be read.
+
+  Attributes:
+    source: its examples.
+    rows: what makes an example a row of a batch.
+    batches: of this process; iterate over them as often as needed.
+    element_spec: shapes and dtypes of a global batch.
+  """
+
+  source: sources.Source
+  rows: pipeline.Rows
+  batches: grain.IterDataset
+  element_spec: dict[str, jax.ShapeDtypeStruct]
+
+
+def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
+  """Opens the training or the evaluation split of a valid configuration."""
+  data = config.data
+  split = data.train_split if train else data.eval_split
+  batch_size = (
+    config.train.batch_size if train else config.train.eval_batch_size
+  )
+  source = sources.open_source(
+    data.name,
+    split,
+    data_dir=data.dir,
+    class_names=tuple(data.class_names),
+    label_values=tuple(data.label_values),
+  )
+  image_size = tuple(data.image_size)
+  if not train and data.eval_image_size[0]:
+    image_size = tuple(data.eval_image_size)
+  rows = semantic.SemanticRows(
+    image_size=image_size, channels=data.channels, fit=data.fit, train=train
+  )
+  batches = pipeline.make_pipeline(
+    source,
+    rows,
+    batch_size=batch_size,
+    train=train,
+    seed=config.seed,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    threads=data.threads,
+    workers=data.workers,
+  )
+  spec = pipeline.element_spec(rows, batch_size)
+  return Inputs(source, rows, batches, spec)

@@ -1,0 +1,209 @@
+"""Augmentation of one image and its mask, pure and keyed: `vmap` for a batch.
+
+Geometry is one warp: flips, scale, rotation, translation and elastic
+deformation make a single field of sampling positions, so that pixels are
+interpolated once. Images are sampled bilinearly, masks by nearest neighbour,
+both mirrored at the borders, so that every pixel stays labelled.
+"""
+
+from typing import NamedTuple
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+
+
+class Augmentation(NamedTuple):
+  """Strengths; each is drawn anew for every image. All are plain numbers.
+
+  Attributes:
+    flip_left_right: whether half of the images are mirrored.
+    flip_up_down: likewise.
+    scale: smallest and largest zoom, drawn log-uniformly; 2 shows objects
+      twice as large.
+    rotate: largest rotation either way, in degrees.
+    translate: largest shift either way, as a fraction of height and width.
+    elastic_sigma: standard deviation of the elastic displacements, in pixels.
+    elastic_grid: number of displacement vectors a side; they are interpolated
+      bicubically in between (U-Net: 3 by 3, sigma 10).
+    brightness: largest addition either way, as a fraction of full range.
+    contrast: smallest and largest contrast factor.
+    noise: largest standard deviation of added noise, as a fraction of full
+      range.
+  """
+
+  flip_left_right: bool = False
+  flip_up_down: bool = False
+  scale: tuple[float, float] = (1.0, 1.0)
+  rotate: float = 0.0
+  translate: float = 0.0
+  elastic_sigma: float = 0.0
+  elastic_grid: int = 3
+  brightness: float = 0.0
+  contrast: tuple[float, float] = (1.0, 1.0)
+  noise: float = 0.0
+
+
+def augment(
+  key: jax.Array, image: jax.Array, label: jax.Array, settings: Augmentation
+) -> tuple[jax.Array, jax.Array]:
+  """Augments an image and its mask with the same geometry.
+
+  Args:
+    key: decides everything.
+    image: (H, W, C) floats in [0, 1].
+    label: (H, W) integers.
+    settings: static strengths.
+
+  Returns:
+    (H, W, C) float32 in [0, 1] and (H, W) of the label's dtype.
+  """
+  geometry, photometry = jax.random.split(key)
+  image, label = warp(geometry, image.astype(jnp.float32), label, settings)
+  return adjust(photometry, image, settings), label
+
+
+def warp(
+  key: jax.Array, image: jax.Array, label: jax.Array, settings: Augmentation
+) -> tuple[jax.Array, jax.Array]:
+  """The geometric part of `augment`."""
+  keys = jax.random.split(key, 5)
+  if settings.flip_left_right:
+    flip = jax.random.bernoulli(keys[0])
+    image = jnp.where(flip, image[:, ::-1], image)
+    label = jnp.where(flip, label[:, ::-1], label)
+  if settings.flip_up_down:
+    flip = jax.random.bernoulli(keys[1])
+    image = jnp.where(flip, image[::-1], image)
+    label = jnp.where(flip, label[::-1], label)
+
+  rotates, bends = settings.rotate > 0, settings.elastic_sigma > 0
+  moves = settings.translate > 0 or tuple(settings.scale) != (1.0, 1.0)
+  if not (rotates or bends or moves):
+    return image, label
+
+  height, width = label.shape
+  low, high = jnp.log(jnp.asarray(settings.scale, jnp.float32))
+  zoom = jnp.exp(jax.random.uniform(keys[2], minval=low, maxval=high))
+  shift = settings.translate * jax.random.uniform(
+    keys[3], (2,), minval=-1.0, maxval=1.0
+  )
+  rotate_key, bend_key = jax.random.split(keys[4])
+  center_y, center_x = (height - 1) / 2, (width - 1) / 2
+  ys = (jnp.arange(height) - center_y) / zoom
+  xs = (jnp.arange(width) - center_x) / zoom
+  center_y += shift[0] * height
+  center_x += shift[1] * width
+  if not (rotates or bends):
+    return (
+      sample_separable(image, ys + center_y, xs + center_x),
+      sample_separable_nearest(label, ys + center_y, xs + center_x),
+    )
+  angle = jnp.deg2rad(settings.rotate) * jax.random.uniform(
+    rotate_key, minval=-1.0, maxval=1.0
+  )
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  grid_y = cos * ys[:, None] - sin * xs + center_y
+  grid_x = sin * ys[:, None] + cos * xs + center_x
+  if bends:
+    field = elastic_field(
+      bend_key,
+      (height, width),
+      sigma=settings.elastic_sigma,
+      grid=settings.elastic_grid,
+    )
+    grid_y, grid_x = grid_y + field[..., 0], grid_x + field[..., 1]
+  return (
+    sample(image, grid_y, grid_x),
+    sample_nearest(label, grid_y, grid_x),
+  )
+
+
+def elastic_field(
+  key: jax.Array, size: tuple[int, int], *, sigma: float, grid: int
+) -> jax.Array:
+  """Smooth random displacements (U-Net, section 3.1).
+
+  Args:
+    key: decides the displacements.
+    size: (height, width) of the field.
+    sigma: standard deviation of the vectors on the coarse grid, in pixels.
+    grid: vectors a side; the field is bicubic between them.
+
+  Returns:
+    (height, width, 2) float32 displacements (dy, dx) in pixels.
+  """
+  coarse = sigma * jax.random.normal(key, (grid, grid, 2))
+  return jax.image.resize(coarse, (*size, 2), "cubic")
+
+
+def adjust(
+  key: jax.Array, image: jax.Array, settings: Augmentation
+) -> jax.Array:
+  """The photometric part of `augment`: (H, W, C) in [0, 1] to the same."""
+  keys = jax.random.split(key, 4)
+  changed = image
+  if settings.contrast != (1.0, 1.0):
+    changed = dm_pix.random_contrast(keys[0], changed, *settings.contrast)
+  if settings.brightness > 0:
+    changed = dm_pix.random_brightness(keys[1], changed, settings.brightness)
+  if settings.noise > 0:
+    sigma = settings.noise * jax.random.uniform(keys[2])
+    changed += sigma * jax.random.normal(keys[3], image.shape)
+  return image if changed is image else jnp.clip(changed, 0.0, 1.0)
+
+
+def _mirror(position: jax.Array, length: int) -> jax.Array:
+  """Reflects positions into [0, length - 1] about the outermost pixels."""
+  last = max(length - 1, 1)
+  folded = jnp.mod(position, 2 * last)
+  return jnp.clip(last - jnp.abs(folded - last), 0, length - 1)
+
+
+def _neighbors(
+  position: jax.Array, length: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Both neighbouring indices and the weight of the second one."""
+  position = _mirror(position, length)
+  first = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, length - 1)
+  second = jnp.minimum(first + 1, length - 1)
+  return first, second, position - first
+
+
+def _nearest(position: jax.Array, length: int) -> jax.Array:
+  return jnp.round(_mirror(position, length)).astype(jnp.int32)
+
+
+def sample(image: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+  """Bilinear samples of (H, W, C) at (h, w) positions: (h, w, C)."""
+  y0, y1, wy = _neighbors(ys, image.shape[0])
+  x0, x1, wx = _neighbors(xs, image.shape[1])
+  wy, wx = wy[..., None], wx[..., None]
+  upper = (1 - wx) * image[y0, x0] + wx * image[y0, x1]
+  lower = (1 - wx) * image[y1, x0] + wx * image[y1, x1]
+  return (1 - wy) * upper + wy * lower
+
+
+def sample_nearest(label: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+  """Nearest samples of (H, W) at (h, w) positions: (h, w)."""
+  height, width = label.shape
+  return label[_nearest(ys, height), _nearest(xs, width)]
+
+
+def sample_separable(
+  image: jax.Array, ys: jax.Array, xs: jax.Array
+) -> jax.Array:
+  """`sample` where rows and columns are independent: ys (h,), xs (w,)."""
+  y0, y1, wy = _neighbors(ys, image.shape[0])
+  x0, x1, wx = _neighbors(xs, image.shape[1])
+  wy, wx = wy[:, None, None], wx[:, None]
+  rows = (1 - wy) * image[y0] + wy * image[y1]
+  return (1 - wx) * rows[:, x0] + wx * rows[:, x1]
+
+
+def sample_separable_nearest(
+  label: jax.Array, ys: jax.Array, xs: jax.Array
+) -> jax.Array:
+  """`sample_nearest` where rows and columns are independent."""
+  height, width = label.shape
+  return label[_nearest(ys, height)][:, _nearest(xs, width)]

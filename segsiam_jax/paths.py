@@ -1,0 +1,41 @@
+"""Paths that may be in a bucket (gs://...), and files written whole."""
+
+import os
+
+from etils import epath
+
+from segsiam_jax.errors import UserError
+
+
+def resolve(path: str | os.PathLike) -> epath.Path:
+  """An absolute path."""
+  text = os.fspath(path)
+  return epath.Path(text if "://" in text else os.path.abspath(text))
+
+
+def write_text(path: epath.Path, text: str) -> None:
+  """Replaces a file in one move: a killed run leaves the old or the new."""
+  temporary = path.parent / f".{path.name}.tmp"
+  temporary.write_text(text)
+  temporary.replace(path)
+
+
+def make_writable(flag: str, folder: str, process_index: int = 0) -> None:
+  """Makes a folder and proves that it can be written to.
+
+  Args:
+    flag: name of the flag that gave the folder, for the error.
+    folder: to make.
+    process_index: keeps the processes' proofs apart.
+  """
+  path = resolve(folder)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    proof = path / f".write_test_{process_index}"
+    proof.write_text("")
+    proof.unlink()
+  except OSError as error:
+    raise UserError(
+      f"{flag}={folder}: cannot write there ({error.strerror or error}); "
+      "choose another folder"
+    ) from error

@@ -1,0 +1,136 @@
+"""What training, evaluation and prediction do alike with a run's config."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from segsiam_jax import checkpoint, paths, steps, tasks
+from segsiam_jax.config import validate
+from segsiam_jax.errors import UserError
+from segsiam_jax.state import TrainState
+from segsiam_jax.tasks.base import Task
+
+_logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+
+# What a run is: a workdir does not change these. The data position in a
+# checkpoint would mean other examples, or the arrays would not fit.
+_IDENTITY = (
+  "task",
+  "seed",
+  "model",
+  "data.name",
+  "data.train_split",
+  "data.channels",
+  "data.class_names",
+  "data.workers",
+  "train.batch_size",
+  "optimizer.name",
+)
+
+
+def with_class_names(
+  config: ml_collections.ConfigDict, class_names: tuple[str, ...]
+) -> ml_collections.ConfigDict:
+  """A copy that knows its classes, so that prediction needs no data set."""
+  config = config.copy_and_resolve_references()
+  config.data.class_names = tuple(class_names)
+  return config
+
+
+def make_task(
+  config: ml_collections.ConfigDict,
+  element_spec: Mapping[str, jax.ShapeDtypeStruct],
+) -> Task:
+  """The task of a config, for its backend."""
+  axis_name = steps.axis_name(config.backend)
+  return tasks.TASKS[config.task](config, element_spec, axis_name)
+
+
+def weights_only(
+  task: Task, checkpoint_folder: str, sharding: jax.sharding.Sharding
+) -> TrainState:
+  """A state to evaluate or predict with: no optimizer, no average."""
+  params, model_state = jax.eval_shape(task.init, jax.random.key(0))
+
+  def place(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  params, model_state = checkpoint.restore_weights(
+    checkpoint_folder, *jax.tree.map(place, (params, model_state))
+  )
+  return TrainState(
+    step=jax.device_put(0, sharding),
+    params=params,
+    model_state=model_state,
+    opt_state=(),
+    rng=jax.device_put(jax.random.key(0), sharding),
+  )
+
+
+def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Writes workdir/config.json on process 0."""
+  if jax.process_index() == 0:
+    text = json.dumps(_plain(config), indent=2, sort_keys=True)
+    paths.write_text(paths.resolve(workdir) / CONFIG_FILE, text + "\n")
+
+
+def load_config(workdir: str) -> ml_collections.ConfigDict:
+  """The config that a workdir was trained with, validated."""
+  file = paths.resolve(workdir) / CONFIG_FILE
+  if not file.exists():
+    raise UserError(
+      f"{file}: not found; give --config, or a --workdir that was trained in"
+    )
+  config = ml_collections.ConfigDict(_tuples(json.loads(file.read_text())))
+  validate(config)
+  return config
+
+
+def check_same_run(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Raises `UserError` if the workdir holds another run; logs small changes."""
+  file = paths.resolve(workdir) / CONFIG_FILE
+  if not file.exists():
+    return
+  before, now = _flat(json.loads(file.read_text())), _flat(_plain(config))
+  changed = [
+    name
+    for name in sorted({*before, *now})
+    if before.get(name) != now.get(name)
+  ]
+  for name in changed:
+    if any(name == part or name.startswith(part + ".") for part in _IDENTITY):
+      raise UserError(
+        f"--workdir={workdir}: holds a run with config.{name} = "
+        f"{before.get(name)!r}, and this one has {now.get(name)!r}; use another "
+        "--workdir (config.init_from loads weights from this one)"
+      )
+    _logger.info(
+      "config.%s: %r before, %r now", name, before.get(name), now.get(name)
+    )
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Nested dictionaries as JSON would give them back."""
+  return json.loads(config.to_json_best_effort())
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def _tuples(tree: Any) -> Any:
+  if isinstance(tree, dict):
+    return {name: _tuples(value) for name, value in tree.items()}
+  return tuple(tree) if isinstance(tree, list) else tree

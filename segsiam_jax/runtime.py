@@ -1,0 +1,179 @@
+"""Devices and processes: set-up, the mesh, and batches from host to device."""
+
+import logging
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+AXIS = "data"
+CACHE_VARIABLE = "SEGSIAM_JAX_CACHE"
+
+
+def initialize_distributed() -> None:
+  """Joins the other processes where the environment says that there are some.
+
+  JAX finds Cloud TPU pods, Slurm, Open MPI, Kubernetes and
+  JAX_COORDINATOR_ADDRESS by itself. Anywhere else this is one process.
+  """
+  if jax.distributed.is_initialized():
+    return
+  try:
+    jax.distributed.initialize()
+  except ValueError as error:
+    if "coordinator_address" not in str(error):
+      raise UserError(
+        f"joining the other processes failed: {error}; check "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+      ) from error
+
+
+def enable_compilation_cache() -> None:
+  """Keeps compiled programs between runs, in the user's cache folder.
+
+  The variable SEGSIAM_JAX_CACHE names another folder, or '' for none. A folder
+  that was already given to JAX is kept.
+  """
+  if jax.config.jax_compilation_cache_dir:
+    return
+  default = pathlib.Path(
+    os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+  )
+  folder = os.environ.get(CACHE_VARIABLE, str(default / "segsiam_jax" / "xla"))
+  if folder:
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+  """A mesh of all devices (or of `devices`) along the axis 'data'."""
+  devices = jax.devices() if devices is None else devices
+  # Auto: the compiler places what is not said; Explicit is JAX's default.
+  return jax.make_mesh(
+    (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of the state: every device holds all of it."""
+  return NamedSharding(mesh, P())
+
+
+def check_batch_size(
+  field: str, batch_size: int, mesh: Mesh, grad_accum: int = 1
+) -> None:
+  """Raises `UserError` unless the devices share a batch evenly."""
+  shares = mesh.size * grad_accum
+  if batch_size % shares:
+    nearest = max(1, round(batch_size / shares)) * shares
+    among = f"{mesh.size} devices"
+    if grad_accum > 1:
+      among += f" x train.grad_accum {grad_accum}"
+    raise UserError(
+      f"config.{field} = {batch_size}: {among} do not divide it; "
+      f"--config.{field}={nearest} would do"
+    )
+
+
+def to_global(
+  batch: Mapping[str, np.ndarray], mesh: Mesh, backend: str
+) -> dict[str, Any]:
+  """This process's rows -> the batch that a compiled step takes.
+
+  Args:
+    batch: (b, ...) arrays, this process's share of the global batch.
+    mesh: all devices.
+    backend: 'jit' for global arrays, sharded over the mesh; 'pmap' for
+      (local devices, b / local devices, ...) arrays.
+  """
+  if backend == "pmap":
+    local = len(mesh.local_devices)
+    return {
+      name: np.reshape(rows, (local, -1, *rows.shape[1:]))
+      for name, rows in batch.items()
+    }
+  sharding = NamedSharding(mesh, P(AXIS))
+  return {
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
+    for name, rows in batch.items()
+  }
+
+
+def to_local(rows: Any, backend: str) -> Any:
+  """What `to_global` did, undone for outputs with one row a batch row.
+
+  Returns:
+    (b, ...) NumPy arrays: the rows of this process, in their order.
+  """
+
+  def fetch(array: jax.Array) -> np.ndarray:
+    shards = sorted(
+      array.addressable_shards, key=lambda shard: shard.index[0].start or 0
+    )
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+  local = jax.tree.map(fetch, rows)
+  if backend == "pmap":
+    local = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), local)
+  return local
+
+
+def log_devices(mesh: Mesh) -> None:
+  """One line on what the run will use."""
+  device = mesh.devices.flat[0]
+  _logger.info(
+    "%d x %s (%s), process %d of %d, jax %s",
+    mesh.size,
+    device.device_kind,
+    device.platform,
+    jax.process_index(),
+    jax.process_count(),
+    jax.__version__,
+  )
+
+
+class Preemption:
+  """Tells, at the boundaries that the loop asks at, whether to save and leave.
+
+  One process listens for SIGTERM itself. Several processes agree through JAX's
+  preemption service, so that all of them stop at the same boundary.
+  """
+
+  def __init__(self):
+    self._told = False
+    self._boundary = 0
+    self._distributed = jax.distributed.is_initialized()
+    self._previous = None
+
+  def __enter__(self) -> "Preemption":
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not self._distributed and main_thread:
+      self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+    return self
+
+  def __exit__(self, *unused) -> None:
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
+
+  def _on_signal(self, signum: int, frame: Any) -> None:
+    self._told = True
+
+  def reached(self) -> bool:
+    """Whether to stop here; every process must ask equally often."""
+    if self._distributed:
+      self._boundary += 1
+      self._told |= multihost_utils.reached_preemption_sync_point(
+        self._boundary
+      )
+    return self._told

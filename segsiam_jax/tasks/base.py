@@ -1,0 +1,89 @@
+"""What a task is: pure functions that the compiled steps are made of."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax.metrics.base import MetricState
+
+PyTree = Any
+# Static shapes; always 'mask': (B,) float32, 0 for a padding row.
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, MetricState]
+
+
+class LossOutput(NamedTuple):
+  """What `Task.loss_fn` returns.
+
+  Attributes:
+    loss: () float32, already a mean over the global batch.
+    model_state: new batch statistics, or {}.
+    metrics: sums over this device's rows.
+  """
+
+  loss: jax.Array
+  model_state: PyTree
+  metrics: Metrics
+
+
+class Task(NamedTuple):
+  """Pure functions of parameters and batches.
+
+  Attributes:
+    init: rng -> (params, model_state).
+    loss_fn: (params, model_state, batch, rng) -> LossOutput, for training.
+    eval_step: (params, model_state, batch) -> metrics of the batch.
+    predict: (params, model_state, batch) -> arrays, one row a batch row.
+    empty_metrics: () -> metrics of no examples, as `eval_step` returns them.
+    draw: (batch, predictions), both on the host -> one (h, w, 3) uint8 picture
+      a valid row, for people to look at.
+  """
+
+  init: Callable[[jax.Array], tuple[PyTree, PyTree]]
+  loss_fn: Callable[[PyTree, PyTree, Batch, jax.Array], LossOutput]
+  eval_step: Callable[[PyTree, PyTree, Batch], Metrics]
+  predict: Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]
+  empty_metrics: Callable[[], Metrics]
+  draw: Callable[[Batch, Mapping[str, np.ndarray]], list[np.ndarray]]
+
+
+def global_mean(
+  values: jax.Array, mask: jax.Array, axis_name: str | None
+) -> jax.Array:
+  """Mean of the unmasked rows of the global batch.
+
+  Args:
+    values: (B,) float32.
+    mask: (B,) float32.
+    axis_name: the pmap axis that the batch is spread over, or None where the
+      arrays are global. Under pmap every device returns the same mean; the
+      transpose of psum adds up over devices, so a gradient of it must be
+      averaged over the axis, which `steps` does.
+
+  Returns:
+    () float32; 0 if no row counts.
+  """
+  total, count = (jnp.where(mask > 0, values, 0.0).sum(), mask.sum())
+  if axis_name is not None:
+    total, count = jax.lax.psum((total, count), axis_name)
+  return total / jnp.maximum(count, 1.0)
+
+
+def row_keys(rng: jax.Array, rows: int, axis_name: str | None) -> jax.Array:
+  """One key a row, the same however the global batch is spread.
+
+  Args:
+    rng: the step's key.
+    rows: number of rows in this function's view of the batch.
+    axis_name: see `global_mean`.
+
+  Returns:
+    (rows,) typed keys.
+  """
+  start = 0
+  if axis_name is not None:
+    start = jax.lax.axis_index(axis_name) * rows
+  return jax.vmap(jax.random.fold_in, (None, 0))(rng, start + jnp.arange(rows))

@@ -1,0 +1,166 @@
+"""Semantic segmentation: one class for every pixel."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from segsiam_jax import losses, overlays
+from segsiam_jax.metrics import ConfusionMatrix
+from segsiam_jax.metrics.base import Mean
+from segsiam_jax.models.unet import UNet
+from segsiam_jax.ops import augment
+from segsiam_jax.tasks import base
+
+MODELS = {"unet": UNet}
+
+
+def make_model(
+  config: ml_collections.ConfigDict, axis_name: str | None
+) -> UNet:
+  """The Linen module that `config.model` names."""
+  fields = config.model.to_dict()
+  return MODELS[fields.pop("name")](
+    num_classes=len(config.data.class_names),
+    dtype=jnp.dtype(config.dtype),
+    axis_name=axis_name,
+    **fields,
+  )
+
+
+def make_task(
+  config: ml_collections.ConfigDict,
+  element_spec: Mapping[str, jax.ShapeDtypeStruct],
+  axis_name: str | None = None,
+) -> base.Task:
+  """The task's functions.
+
+  Args:
+    config: a valid configuration; `data.class_names` are known.
+    element_spec: of a batch: image (B, H, W, C) uint8, label (B, H, W) uint8
+      and mask (B,) float32.
+    axis_name: the pmap axis, or None under jit.
+  """
+  class_names = tuple(config.data.class_names)
+  model = make_model(config, axis_name)
+  mean = jnp.asarray(config.data.mean, jnp.float32)
+  std = jnp.asarray(config.data.std, jnp.float32)
+  settings = augment.Augmentation(
+    **{
+      name: tuple(value) if isinstance(value, list | tuple) else value
+      for name, value in config.augment.to_dict().items()
+    }
+  )
+  weights = {
+    name: weight
+    for name in ("cross_entropy", "dice")
+    if (weight := config.loss[name])
+  }
+
+  def normalize(images):
+    return (images - mean) / std
+
+  def pixel_losses(logits, labels, where):
+    """Every loss that counts, by name: (B,) float32 each."""
+    values = {}
+    if "cross_entropy" in weights:
+      values["cross_entropy"] = losses.softmax_cross_entropy(
+        logits,
+        labels,
+        where=where,
+        label_smoothing=config.loss.label_smoothing,
+      )
+    if "dice" in weights:
+      values["dice"] = losses.dice_loss(
+        logits,
+        labels,
+        where=where,
+        smooth=config.loss.dice_smooth,
+        batch=config.loss.dice_batch,
+        axis_name=axis_name,
+      )
+    return values
+
+  def total_loss(values):
+    return sum(weights[name] * value for name, value in values.items())
+
+  def mean_metrics(values, mask):
+    metrics = {"loss": Mean.of(total_loss(values), mask)}
+    return metrics | {
+      name: Mean.of(value, mask) for name, value in values.items()
+    }
+
+  def init(rng):
+    image = element_spec["image"]
+    variables = model.init(rng, jnp.zeros((1, *image.shape[1:]), jnp.float32))
+    params = variables.pop("params")
+    return params, variables
+
+  def loss_fn(params, model_state, batch, rng):
+    augment_rng, dropout_rng = jax.random.split(rng)
+    if axis_name is not None:
+      dropout_rng = jax.random.fold_in(
+        dropout_rng, jax.lax.axis_index(axis_name)
+      )
+    keys = base.row_keys(augment_rng, batch["image"].shape[0], axis_name)
+    images, labels = jax.vmap(
+      lambda key, image, label: augment.augment(key, image, label, settings)
+    )(keys, batch["image"] / 255.0, batch["label"])
+    logits, new_state = model.apply(
+      {"params": params, **model_state},
+      normalize(images * 255.0),
+      train=True,
+      mutable=list(model_state),
+      rngs={"dropout": dropout_rng},
+    )
+    values = pixel_losses(logits, labels, batch["mask"])
+    return base.LossOutput(
+      loss=base.global_mean(total_loss(values), batch["mask"], axis_name),
+      model_state=new_state,
+      metrics=mean_metrics(values, batch["mask"]),
+    )
+
+  def logits_of(params, model_state, batch):
+    images = normalize(batch["image"].astype(jnp.float32))
+    return model.apply({"params": params, **model_state}, images, train=False)
+
+  def eval_step(params, model_state, batch):
+    logits = logits_of(params, model_state, batch)
+    values = pixel_losses(logits, batch["label"], batch["mask"])
+    counts = ConfusionMatrix.of(
+      logits.argmax(-1),
+      batch["label"],
+      classes=class_names,
+      where=batch["mask"],
+    )
+    return {"": counts, **mean_metrics(values, batch["mask"])}
+
+  def predict(params, model_state, batch):
+    logits = logits_of(params, model_state, batch)
+    return {
+      "label": logits.argmax(-1).astype(jnp.uint8),
+      "probabilities": jax.nn.softmax(logits),
+    }
+
+  def empty_metrics():
+    names = ("loss", *weights)
+    return {
+      "": ConfusionMatrix.empty(class_names),
+      **{name: Mean.empty() for name in names},
+    }
+
+  def draw(batch, predictions):
+    pictures = []
+    for row in np.flatnonzero(np.asarray(batch["mask"])):
+      image = np.asarray(batch["image"][row])
+      labels = (batch["label"][row], predictions["label"][row])
+      panels = [overlays.to_rgb(image)] + [
+        overlays.overlay(image, np.asarray(label), len(class_names))
+        for label in labels
+      ]
+      pictures.append(np.concatenate(panels, axis=1))
+    return pictures
+
+  return base.Task(init, loss_fn, eval_step, predict, empty_metrics, draw)
