@@ -1,0 +1,373 @@
+"""Losses whose pairs and triplets are all those inside a batch.
+
+What is averaged here are pairs and triplets, not examples, and how many there
+are is known only after looking at the batch. So these losses return a
+`WeightedLoss`: a value per anchor and the weight of each. Its `mean()` is the
+loss of the paper; and as `sum(weights * values) / sum(weights)` it stays exact
+when sums are taken over parts, as in `metrics.Mean.of(values, where=weights)`.
+
+The batch must be the global one: under `jit` over a mesh it is, under `pmap`
+gather it with `segsiam_jax.ops.all_gather_batch`.
+
+Arguments all share: `embeddings (B, D)` of any float dtype, computed with in
+float32; integer `labels (B,)`, equal = same identity; `where (B,)`, nonzero =
+count; integer `ids (B,)`, equal = copies of one example, which form no pair.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from segsiam_jax.losses.masking import masked_logsumexp, zero_padding
+from segsiam_jax.ops.distances import (
+  Metric,
+  l2_normalize,
+  paired_distances,
+  pairwise_cosine_similarities,
+  pairwise_distances,
+)
+from segsiam_jax.ops.mining import (
+  Fallback,
+  PairMasks,
+  mine_distance_weighted,
+  mine_hard,
+  mine_multi_similarity,
+  mine_semi_hard,
+  pair_masks,
+)
+
+Mining = Literal["hard", "semi_hard", "all", "distance_weighted"]
+AverageOver = Literal["valid", "active"]
+
+
+class WeightedLoss(NamedTuple):
+  """Values to be averaged with weights.
+
+  Attributes:
+    values: `(A,)` float32, finite; 0 where the weight is 0.
+    weights: `(A,)` float32, how many terms of the mean the value stands for.
+  """
+
+  values: jax.Array
+  weights: jax.Array
+
+  def mean(self) -> jax.Array:
+    """Weighted mean, () float32; 0, with gradient 0, if no weight is left.
+
+    >>> float(WeightedLoss(jnp.array([1.0, 4.0]), jnp.array([2.0, 1.0])).mean())
+    2.0
+    """
+    total = jnp.sum(self.weights * self.values)
+    # Weights are counts: a sum below 1 is a sum of nothing.
+    return total / jnp.maximum(jnp.sum(self.weights), 1.0)
+
+
+def batch_triplet_loss(
+  embeddings: jax.Array,
+  labels: jax.Array,
+  *,
+  mining: Mining = "hard",
+  margin: float = 0.2,
+  distance: Metric = "euclidean",
+  soft: bool = False,
+  average_over: AverageOver = "valid",
+  semi_hard_fallback: Fallback = "easiest",
+  rng: jax.Array | None = None,
+  where: jax.Array | None = None,
+  ids: jax.Array | None = None,
+) -> WeightedLoss:
+  """Triplet loss over triplets chosen among all those of the batch.
+
+  `max(0, d(a, p) - d(a, n) + margin)`, averaged over
+
+  * "hard": one triplet per anchor, of its farthest positive and nearest
+    negative (Hermans et al., arXiv:1703.07737, eq. 5; `BatchHardMiner` of
+    pytorch-metric-learning; `TripletHardLoss` of tensorflow-addons, which
+    also counts anchors that have no positive).
+  * "semi_hard": all pairs of an anchor and a positive, each with its nearest
+    negative beyond the positive (Schroff et al., arXiv:1503.03832).
+    `TripletSemiHardLoss` of tensorflow-addons is `distance="sq_euclidean",
+    margin=1.0, semi_hard_fallback="easiest"`.
+  * "all": all triplets ("batch all" of Hermans et al.). Most are soon without
+    loss, so `average_over="active"` is customary. Takes O(B^3) time, O(B^2)
+    memory.
+  * "distance_weighted": all pairs of an anchor and a positive, each with a
+    random negative (`mine_distance_weighted`), drawn by the distances of the
+    normalised embeddings whatever `distance` is.
+
+  Nothing is normalised otherwise: pass `l2_normalize(embeddings)` for a margin
+  on the unit sphere, as FaceNet and pytorch-metric-learning have it. Non-
+  squared distances, the default, make collapse to a point less likely with
+  hard triplets (Hermans et al., section 3.2). A loss that stays at `margin`
+  is the sign of that collapse.
+
+  Args:
+    embeddings: `(B, D)`.
+    labels: `(B,)`.
+    mining: see above.
+    margin: in units of the distance.
+    distance: a metric of `pairwise_distances`.
+    soft: `softplus` in place of `max(0, .)`, margin included; Hermans et al.
+      set `margin=0.0`.
+    average_over: "valid" averages over all the triplets chosen, "active" over
+      those with a loss above 0 ("batch all, non-zero" of Hermans et al.; the
+      `AvgNonZeroReducer` that pytorch-metric-learning takes by default). The
+      latter does not fall while fewer triplets violate the margin.
+    semi_hard_fallback: the negative of pairs that have none beyond them, see
+      `mine_semi_hard`.
+    rng: typed key; needed by "distance_weighted" only.
+    where: `(B,)`.
+    ids: `(B,)`.
+
+  Returns:
+    Per anchor, the mean over its triplets and their number; `(B,)` each.
+
+  Raises:
+    ValueError: unknown `mining`, `distance`, `average_over` or fallback, or
+      no `rng` where one is needed.
+
+  >>> embeddings = jnp.array([[0.0], [1.0], [1.5], [9.0]])
+  >>> loss = batch_triplet_loss(embeddings, jnp.array([0, 0, 1, 2]), margin=1.0)
+  >>> loss.values.tolist(), loss.weights.tolist()
+  ([0.5, 1.5, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0])
+  >>> float(loss.mean())
+  1.0
+  """
+  if average_over not in ("valid", "active"):
+    raise ValueError(
+      f"average_over must be valid or active; got {average_over!r}"
+    )
+  embeddings = zero_padding(embeddings, where)
+  masks = pair_masks(labels, where=where, ids=ids)
+
+  def penalty(violations):
+    return (jax.nn.softplus if soft else jax.nn.relu)(violations + margin)
+
+  def count(losses, valid):
+    return valid & (losses > 0) if average_over == "active" else valid
+
+  if mining == "hard":
+    triplets = mine_hard(
+      pairwise_distances(embeddings, metric=distance), *masks
+    )
+    # Distances of the chosen, again: exact for close vectors, and a backward
+    # pass of B rows rather than B^2 pairs.
+    losses = penalty(
+      paired_distances(embeddings, embeddings[triplets.positive], distance)
+      - paired_distances(embeddings, embeddings[triplets.negative], distance)
+    )
+    return _average(losses[:, None], count(losses, triplets.valid)[:, None])
+
+  distances = pairwise_distances(embeddings, metric=distance)
+  if mining == "all":
+    return _average_all_triplets(distances, masks, penalty, count)
+  if mining == "semi_hard":
+    mined = mine_semi_hard(distances, *masks, fallback=semi_hard_fallback)
+  elif mining == "distance_weighted":
+    if rng is None:
+      raise ValueError(
+        'mining="distance_weighted" needs rng=jax.random.key(...)'
+      )
+    mined = mine_distance_weighted(
+      rng,
+      pairwise_distances(l2_normalize(embeddings)),
+      *masks,
+      embedding_size=embeddings.shape[1],
+    )
+  else:
+    raise ValueError(
+      "mining must be hard, semi_hard, all or distance_weighted; "
+      f"got {mining!r}"
+    )
+  to_negative = jnp.take_along_axis(distances, mined.index, axis=1)
+  losses = penalty(distances - to_negative)
+  return _average(losses, count(losses, mined.valid))
+
+
+def nt_xent_loss(
+  embeddings: jax.Array,
+  labels: jax.Array,
+  *,
+  temperature: float = 0.1,
+  where: jax.Array | None = None,
+  ids: jax.Array | None = None,
+) -> WeightedLoss:
+  """Normalised temperature-scaled cross-entropy over pairs (SimCLR).
+
+  For an anchor a, a positive p and cosine similarities s, averaged over pairs:
+  `-log(exp(s_ap / t) / (exp(s_ap / t) + sum_n exp(s_an / t)))`
+  (Chen et al., arXiv:2002.05709, eq. 1).
+
+  SimCLR's two views of N images are `embeddings = concatenate([x, y])` and
+  `labels = concatenate([arange(N), arange(N)])`. With more than one positive
+  per anchor, the others are left out of the denominator, as they are in
+  pytorch-metric-learning's `NTXentLoss` and `optax.losses.ntxent` (which both
+  default to t = 0.07, and of which optax returns NaN for a batch without
+  positive pairs); `supervised_contrastive_loss` keeps them there.
+
+  Args:
+    embeddings: `(B, D)`, normalised here.
+    labels: `(B,)`.
+    temperature: t.
+    where: `(B,)`.
+    ids: `(B,)`.
+
+  Returns:
+    Per anchor, the mean over its positives and their number; `(B,)` each.
+
+  >>> embeddings = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+  >>> loss = nt_xent_loss(embeddings, jnp.array([0, 0, 1]), temperature=1.0)
+  >>> round(float(loss.mean()), 4)  # log(1 + exp(-1))
+  0.3133
+  """
+  logits, (positive, negative) = _logits(
+    embeddings, labels, temperature, where, ids
+  )
+  negatives = masked_logsumexp(logits, negative, axis=1)
+  return _average(jax.nn.softplus(negatives[:, None] - logits), positive)
+
+
+def supervised_contrastive_loss(
+  embeddings: jax.Array,
+  labels: jax.Array,
+  *,
+  temperature: float = 0.1,
+  where: jax.Array | None = None,
+  ids: jax.Array | None = None,
+) -> WeightedLoss:
+  """Cross-entropy against all the positives of an anchor (SupCon).
+
+  For an anchor a with positives P and cosine similarities s, averaged over
+  anchors that have a positive:
+  `-1/|P| sum_p log(exp(s_ap / t) / sum_j exp(s_aj / t))`, j over all others,
+  the other positives included (Khosla et al., arXiv:2004.11362, eq. 2, the
+  form with the sum outside of the logarithm).
+
+  Equals pytorch-metric-learning's `SupConLoss`. The authors' code multiplies
+  by `temperature / base_temperature`, 1 by default. With one positive per
+  anchor it equals `nt_xent_loss`.
+
+  Args:
+    embeddings: `(B, D)`, normalised here.
+    labels: `(B,)`.
+    temperature: t.
+    where: `(B,)`.
+    ids: `(B,)`.
+
+  Returns:
+    Per anchor, the loss and 1, or 0 and 0 without a positive; `(B,)` each.
+
+  >>> embeddings = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+  >>> loss = supervised_contrastive_loss(
+  ...   embeddings, jnp.array([0, 0, 1]), temperature=1.0
+  ... )
+  >>> loss.weights.tolist(), round(float(loss.mean()), 4)
+  ([1.0, 1.0, 0.0], 0.3133)
+  """
+  logits, (positive, negative) = _logits(
+    embeddings, labels, temperature, where, ids
+  )
+  others = masked_logsumexp(logits, positive | negative, axis=1)
+  values, num_positives = _average(others[:, None] - logits, positive)
+  return WeightedLoss(values, jnp.minimum(num_positives, 1.0))
+
+
+def multi_similarity_loss(
+  embeddings: jax.Array,
+  labels: jax.Array,
+  *,
+  alpha: float = 2.0,
+  beta: float = 50.0,
+  base: float = 0.5,
+  epsilon: float | None = 0.1,
+  where: jax.Array | None = None,
+  ids: jax.Array | None = None,
+) -> WeightedLoss:
+  """Multi-similarity loss with its mining (Wang et al., CVPR 2019, eq. 15).
+
+  For an anchor a with positives P, negatives N and cosine similarities s:
+  `1/alpha log(1 + sum_P exp(-alpha (s_ap - base)))
+  + 1/beta log(1 + sum_N exp(beta (s_an - base)))`, averaged over all anchors;
+  an anchor with no pair kept by the mining adds 0, as in the authors' code.
+
+  The paper states `base` 1 and beta 50, the authors' code 0.5 and 40,
+  pytorch-metric-learning's `MultiSimilarityLoss` 0.5 and 50 (taken here).
+
+  Args:
+    embeddings: `(B, D)`, normalised here.
+    labels: `(B,)`.
+    alpha: sharpness of the positive term.
+    beta: sharpness of the negative term.
+    base: similarity at which pairs start to count; lambda in the paper.
+    epsilon: tolerance of `mine_multi_similarity`; None keeps all pairs, as
+      pytorch-metric-learning does without a miner.
+    where: `(B,)`.
+    ids: `(B,)`.
+
+  Returns:
+    Per anchor, the loss and 1 (0 where `where` is 0); `(B,)` each.
+
+  >>> embeddings = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+  >>> loss = multi_similarity_loss(
+  ...   embeddings, jnp.array([0, 0, 1]), epsilon=None
+  ... )
+  >>> [round(float(value), 4) for value in loss.values]
+  [0.1566, 0.1566, 0.0]
+  """
+  embeddings = zero_padding(embeddings, where)
+  similarities = pairwise_cosine_similarities(embeddings, embeddings)
+  masks = pair_masks(labels, where=where, ids=ids)
+  if epsilon is not None:
+    masks = mine_multi_similarity(similarities, *masks, epsilon=epsilon)
+  pull = masked_logsumexp(alpha * (base - similarities), masks.positive, 1)
+  push = masked_logsumexp(beta * (similarities - base), masks.negative, 1)
+  values = jax.nn.softplus(pull) / alpha + jax.nn.softplus(push) / beta
+  if where is None:
+    return WeightedLoss(values, jnp.ones_like(values))
+  # A masked row has no pairs, so its value is 0 already.
+  return WeightedLoss(values, (jnp.asarray(where) != 0).astype(jnp.float32))
+
+
+def _logits(
+  embeddings: jax.Array,
+  labels: jax.Array,
+  temperature: float,
+  where: jax.Array | None,
+  ids: jax.Array | None,
+) -> tuple[jax.Array, PairMasks]:
+  embeddings = zero_padding(embeddings, where)
+  similarities = pairwise_cosine_similarities(embeddings, embeddings)
+  return similarities / temperature, pair_masks(labels, where=where, ids=ids)
+
+
+def _average(losses: jax.Array, counted: jax.Array) -> WeightedLoss:
+  """Mean over the counted columns, and their number, of each row."""
+  counts = jnp.sum(counted, axis=1).astype(jnp.float32)
+  totals = jnp.sum(jnp.where(counted, losses, 0.0), axis=1)
+  return WeightedLoss(totals / jnp.maximum(counts, 1.0), counts)
+
+
+def _average_all_triplets(distances, masks, penalty, count) -> WeightedLoss:
+  """Mean over all triplets of each anchor.
+
+  One positive at a time for all anchors at once: no (B, B, B) array, neither
+  here nor, thanks to the checkpoint, in the backward pass, and the anchors
+  stay spread over devices.
+  """
+
+  @jax.checkpoint
+  def add_positive(sums, positive):
+    to_positive, is_positive = positive
+    losses = penalty(to_positive[:, None] - distances)
+    counted = count(losses, is_positive[:, None] & masks.negative)
+    return (
+      sums[0] + jnp.sum(jnp.where(counted, losses, 0.0), axis=1),
+      sums[1] + jnp.sum(counted, axis=1).astype(jnp.float32),
+    ), None
+
+  zeros = jnp.zeros(distances.shape[0], jnp.float32)
+  (totals, counts), _ = jax.lax.scan(
+    add_positive, (zeros, zeros), (distances.T, masks.positive.T)
+  )
+  return WeightedLoss(totals / jnp.maximum(counts, 1.0), counts)

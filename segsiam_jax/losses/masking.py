@@ -1,0 +1,50 @@
+"""Masks that also hold for gradients, for the metric-learning losses."""
+
+import jax
+import jax.numpy as jnp
+
+
+def zero_padding(x: jax.Array, where: jax.Array | None) -> jax.Array:
+  """Zeros where the mask is 0, in float32.
+
+  Masking a loss alone is not enough: a NaN in a padding row would reach the
+  gradient as 0 * NaN. So losses mask their inputs with this as well.
+
+  Args:
+    x: `(*W, ...)` of any float dtype.
+    where: `(*W)` mask of the leading axes, nonzero = keep; None keeps all.
+
+  Returns:
+    Same shape as `x`, float32.
+
+  >>> zero_padding(jnp.array([[1.0, 2.0], [jnp.nan, 3.0]]), jnp.array([1, 0]))
+  Array([[1., 2.],
+         [0., 0.]], dtype=float32)
+  """
+  x = jnp.asarray(x, jnp.float32)
+  if where is None:
+    return x
+  keep = jnp.asarray(where) != 0
+  return jnp.where(keep.reshape(keep.shape + (1,) * (x.ndim - keep.ndim)), x, 0)
+
+
+def masked_logsumexp(x: jax.Array, mask: jax.Array, axis: int) -> jax.Array:
+  """Log of the sum of exponentials of the entries that `mask` selects.
+
+  Of nothing it is about -1e38 rather than -inf, so that `softplus` of it is 0
+  and gradients are 0 rather than NaN.
+
+  Args:
+    x: `(..., N)` float32.
+    mask: bool of the same shape.
+    axis: the axis to sum over.
+
+  Returns:
+    `x` without that axis.
+
+  >>> x = jnp.zeros((1, 3))
+  >>> jnp.exp(masked_logsumexp(x, jnp.array([[True, True, False]]), axis=1))
+  Array([2.], dtype=float32)
+  """
+  floor = 0.25 * jnp.finfo(jnp.float32).min
+  return jax.nn.logsumexp(jnp.where(mask, x, floor), axis=axis)
