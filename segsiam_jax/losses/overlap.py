@@ -21,19 +21,20 @@ Arguments they share:
     batch is global already.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from segsiam_jax.losses.pixels import (
+  Activation,
   ClassWeights,
   as_class_weights,
   prepare,
+  probabilities,
   safe_divide,
 )
 
-Activation = Literal["softmax", "sigmoid"]
 Absent = Literal["skip", "count"]
 
 
@@ -76,17 +77,9 @@ def soft_counts(
     labels,
     ignore_label=ignore_label,
     where=where,
-    exclusive=activation == "softmax",
+    activation=activation,
   )
-  if activation == "softmax":
-    probs = jax.nn.softmax(pixels.logits)
-  elif activation == "sigmoid":
-    probs = jax.nn.sigmoid(pixels.logits)
-  else:
-    raise ValueError(
-      f"activation is {activation!r}; give 'softmax' or 'sigmoid'"
-    )
-  probs = jnp.where(pixels.valid, probs, 0.0)
+  probs = probabilities(pixels, activation)
   axes = tuple(range(1, probs.ndim - 1))
   counts = SoftCounts(
     true_positive=(probs * pixels.targets).sum(axes),
@@ -139,20 +132,22 @@ def dice_loss(
 
   >>> logits = jnp.array([[[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]]])
   >>> labels = jnp.array([[0, 1, 1]])
-  >>> dice_loss(logits, labels).round(4).tolist()  # Dice of 2/3 and 2/3
-  [0.33329999446868896]
+  >>> print(f"{dice_loss(logits, labels)[0]:.4f}")  # Dice of 2/3 and 2/3
+  0.3333
   """
-  counts = soft_counts(
+  counts, weights = _counts_and_weights(
     logits,
     labels,
     ignore_label=ignore_label,
+    class_weights=class_weights,
     where=where,
     activation=activation,
     squared=squared,
+    include_background=include_background,
+    absent=absent,
     batch=batch,
     axis_name=axis_name,
   )
-  weights = _region_weights(counts, class_weights, include_background, absent)
   numerator = 2 * counts.true_positive
   denominator = counts.predicted + counts.labelled
   if generalised:
@@ -161,8 +156,195 @@ def dice_loss(
     denominator = (weights * denominator).sum(-1)
     losses = 1 - _score(numerator, denominator, smooth)
   else:
-    losses = _class_mean(1 - _score(numerator, denominator, smooth), weights)
+    losses = class_mean(1 - _score(numerator, denominator, smooth), weights)
   return jnp.broadcast_to(losses, (logits.shape[0],))
+
+
+def jaccard_loss(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  ignore_label: int | None = 255,
+  class_weights: ClassWeights | None = None,
+  where: jax.Array | None = None,
+  activation: Activation = "softmax",
+  smooth: float = 1e-5,
+  include_background: bool = True,
+  absent: Absent = "skip",
+  batch: bool = False,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """One minus the soft Jaccard index (IoU), averaged over classes.
+
+  `1 - (TP + smooth) / (TP + FP + FN + smooth)`.
+
+  Args:
+    (all): described at the top of this module.
+
+  Returns:
+    `(B,)` float32.
+
+  References:
+    Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural
+    Networks for Image Segmentation, ISVC 2016.
+
+  >>> logits = jnp.array([[[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]]])
+  >>> labels = jnp.array([[0, 1, 1]])
+  >>> print(f"{jaccard_loss(logits, labels)[0]:.4f}")  # IoU of 1/2 and 1/2
+  0.5000
+  """
+  return tversky_loss(
+    logits,
+    labels,
+    alpha=1.0,
+    beta=1.0,
+    ignore_label=ignore_label,
+    class_weights=class_weights,
+    where=where,
+    activation=activation,
+    smooth=smooth,
+    include_background=include_background,
+    absent=absent,
+    batch=batch,
+    axis_name=axis_name,
+  )
+
+
+def tversky_loss(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  alpha: float = 0.3,
+  beta: float = 0.7,
+  ignore_label: int | None = 255,
+  class_weights: ClassWeights | None = None,
+  where: jax.Array | None = None,
+  activation: Activation = "softmax",
+  smooth: float = 1e-5,
+  include_background: bool = True,
+  absent: Absent = "skip",
+  batch: bool = False,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """One minus the soft Tversky index, averaged over classes.
+
+  `1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth)`. Jaccard is
+  alpha = beta = 1, Dice alpha = beta = 1/2 with half its smooth.
+
+  Args:
+    alpha: weight of false positives.
+    beta: weight of false negatives; above alpha it favours recall.
+    (others): described at the top of this module.
+
+  Returns:
+    `(B,)` float32.
+
+  References:
+    Salehi et al., Tversky loss function for image segmentation using 3D fully
+    convolutional deep networks, arXiv:1706.05721.
+
+  >>> logits = jnp.array([[[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]]])
+  >>> labels = jnp.array([[0, 1, 1]])
+  >>> print(f"{tversky_loss(logits, labels, alpha=0.0, beta=1.0)[0]:.4f}")
+  0.2500
+  """
+  return focal_tversky_loss(
+    logits,
+    labels,
+    alpha=alpha,
+    beta=beta,
+    gamma=1.0,
+    ignore_label=ignore_label,
+    class_weights=class_weights,
+    where=where,
+    activation=activation,
+    smooth=smooth,
+    include_background=include_background,
+    absent=absent,
+    batch=batch,
+    axis_name=axis_name,
+  )
+
+
+def focal_tversky_loss(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  alpha: float = 0.3,
+  beta: float = 0.7,
+  gamma: float = 0.75,
+  ignore_label: int | None = 255,
+  class_weights: ClassWeights | None = None,
+  where: jax.Array | None = None,
+  activation: Activation = "softmax",
+  smooth: float = 1e-5,
+  include_background: bool = True,
+  absent: Absent = "skip",
+  batch: bool = False,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Tversky loss of each class to the power gamma, averaged over classes.
+
+  Args:
+    alpha: weight of false positives.
+    beta: weight of false negatives.
+    gamma: exponent of `1 - index`. The paper writes it `1 / gamma` with
+      gamma = 4/3; below 1 it keeps a gradient for nearly right classes, above
+      1 it fades them.
+    (others): described at the top of this module.
+
+  Returns:
+    `(B,)` float32.
+
+  References:
+    Abraham and Khan, A Novel Focal Tversky Loss Function, arXiv:1810.07842.
+
+  >>> logits = jnp.array([[[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]]])
+  >>> labels = jnp.array([[0, 1, 1]])
+  >>> loss = focal_tversky_loss(
+  ...   logits, labels, alpha=0.0, beta=1.0, gamma=2.0)
+  >>> print(f"{loss[0]:.4f}")
+  0.1250
+  """
+  counts, weights = _counts_and_weights(
+    logits,
+    labels,
+    ignore_label=ignore_label,
+    class_weights=class_weights,
+    where=where,
+    activation=activation,
+    include_background=include_background,
+    absent=absent,
+    batch=batch,
+    axis_name=axis_name,
+  )
+  # TP + alpha FP + beta FN without differences, which would cancel.
+  denominator = (1 - alpha - beta) * counts.true_positive
+  denominator += alpha * counts.predicted + beta * counts.labelled
+  losses = 1 - _score(counts.true_positive, denominator, smooth)
+  if gamma != 1:
+    # A power below 1 has an infinite slope at 0, a perfect match.
+    perfect = losses <= 0
+    powers = jnp.where(perfect, 1.0, losses) ** gamma
+    losses = jnp.where(perfect, 0.0, powers)
+  return jnp.broadcast_to(class_mean(losses, weights), (logits.shape[0],))
+
+
+def _counts_and_weights(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  class_weights: ClassWeights | None,
+  include_background: bool,
+  absent: Absent,
+  **count_options: Any,
+) -> tuple[SoftCounts, jax.Array]:
+  """Counts, and the `(B, K)` weights of the mean over classes."""
+  counts = soft_counts(logits, labels, **count_options)
+  weights = region_weights(
+    counts.labelled, class_weights, include_background, absent
+  )
+  return counts, weights
 
 
 def _rarity(labelled: jax.Array, counted: jax.Array) -> jax.Array:
@@ -183,14 +365,24 @@ def _score(
   return safe_divide(numerator + smooth, denominator + smooth, default=1.0)
 
 
-def _region_weights(
-  counts: SoftCounts,
+def region_weights(
+  labelled: jax.Array,
   class_weights: ClassWeights | None,
   include_background: bool,
   absent: Absent,
 ) -> jax.Array:
-  """`(B, K)` weights of the classes: given, background, absent."""
-  num_classes = counts.labelled.shape[-1]
+  """Weights of the mean over classes: as given, background, absent.
+
+  Args:
+    labelled: `(B, K)` labelled pixels.
+    class_weights: see the module.
+    include_background: see the module.
+    absent: see the module.
+
+  Returns:
+    `(B, K)` float32.
+  """
+  num_classes = labelled.shape[-1]
   weights = as_class_weights(class_weights, num_classes)
   if not include_background:
     if num_classes == 1:
@@ -199,13 +391,14 @@ def _region_weights(
         "include_background=True"
       )
     weights = weights.at[0].set(0.0)
-  weights = jnp.broadcast_to(weights, counts.labelled.shape)
+  weights = jnp.broadcast_to(weights, labelled.shape)
   if absent == "skip":
-    return jnp.where(counts.labelled == 0, 0.0, weights)
+    return jnp.where(labelled == 0, 0.0, weights)
   if absent == "count":
     return weights
-  raise ValueError(f"absent is {absent!r}; give 'skip' or 'count'")
+  raise ValueError(f"absent is {absent!r}; give one of {get_args(Absent)}")
 
 
-def _class_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
+def class_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
+  """Weighted mean over the last axis; 0 if nothing weighs."""
   return safe_divide((weights * losses).sum(-1), weights.sum(-1))

@@ -10,6 +10,8 @@ from segsiam_jax.ops.pixels import expand_trailing, valid_pixels
 
 # A weight per class: any sequence of K numbers or a (K,) array.
 ClassWeights = Sequence[float] | jax.Array
+# "softmax" for exclusive classes, "sigmoid" for classes on their own.
+Activation = Literal["softmax", "sigmoid"]
 # What a sum over the pixels of an image is divided by; see `average`.
 Normalize = Literal["weights", "pixels", "none"]
 
@@ -35,7 +37,7 @@ def prepare(
   *,
   ignore_label: int | None,
   where: jax.Array | None,
-  exclusive: bool,
+  activation: Activation,
 ) -> Pixels:
   """Checks shapes, masks, and turns labels into targets.
 
@@ -46,17 +48,22 @@ def prepare(
 
   Args:
     logits: `(B, *S, K)`, any float type.
-    labels: `(B, *S)` integers; or `(B, *S, K)` of 0 and 1 (multilabel), unless
-      `exclusive`. With K = 1 a `(B, *S)` label is 1 for the foreground.
+    labels: `(B, *S)` integers; or, with "sigmoid", `(B, *S, K)` of 0 and 1
+      (multilabel). With K = 1 a `(B, *S)` label is 1 for the foreground.
     ignore_label: see `ops.pixels.valid_pixels`.
     where: see `ops.pixels.valid_pixels`.
-    exclusive: whether a softmax over the classes will follow.
+    activation: what will be applied to the logits.
 
   Returns:
     The masked inputs.
   """
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   num_classes = logits.shape[-1]
+  if activation not in get_args(Activation):
+    raise ValueError(
+      f"activation is {activation!r}; give one of {get_args(Activation)}"
+    )
+  exclusive = activation == "softmax"
   if not jnp.issubdtype(labels.dtype, jnp.integer):
     raise TypeError(f"labels are {labels.dtype}; give integers")
   multilabel = labels.shape == logits.shape and not exclusive
@@ -91,6 +98,20 @@ def prepare(
   )
 
 
+def probabilities(pixels: Pixels, activation: Activation) -> jax.Array:
+  """`(B, *S, K)` probabilities, 0 where ignored."""
+  activate = jax.nn.softmax if activation == "softmax" else jax.nn.sigmoid
+  return jnp.where(pixels.valid, activate(pixels.logits), 0.0)
+
+
+def weigh(weights: jax.Array, values: jax.Array) -> jax.Array:
+  """`weights * values` where 0 times infinity is 0.
+
+  So a class ruled out by a logit of -inf costs nothing where it has no target.
+  """
+  return jnp.where(weights == 0, 0.0, weights * values)
+
+
 def as_class_weights(
   class_weights: ClassWeights | None, num_classes: int
 ) -> jax.Array:
@@ -121,8 +142,8 @@ def average(
   valid: jax.Array,
   *,
   pixel_weights: jax.Array | None,
-  hardest_fraction: float | None,
   normalize: Normalize,
+  hardest_fraction: float | None = None,
 ) -> jax.Array:
   """Averages losses over the valid entries of each image.
 
@@ -131,10 +152,10 @@ def average(
     weights: the class weights they were multiplied by, broadcastable.
     valid: bool, broadcastable.
     pixel_weights: further weights, aligned with the leading axes.
-    hardest_fraction: keep only this fraction of the valid entries, those of
-      the largest weighted losses (at least one); None keeps all.
     normalize: divide the sum by the sum of weights ("weights"), by the number
       of entries kept ("pixels"), or not at all ("none").
+    hardest_fraction: keep only this fraction of the valid entries, those of
+      the largest weighted losses (at least one); None keeps all.
 
   Returns:
     `(B,)` float32; 0 for an image without valid entries.

@@ -1,0 +1,139 @@
+"""Losses and weights that look at distances to region boundaries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.ndimage
+
+from segsiam_jax.losses.overlap import class_mean, region_weights
+from segsiam_jax.losses.pixels import (
+  Activation,
+  ClassWeights,
+  prepare,
+  probabilities,
+  safe_divide,
+)
+from segsiam_jax.ops.distance_transform import distance_transform
+
+
+def signed_distance_maps(regions: jax.Array) -> jax.Array:
+  """Signed distances to the boundary of every class.
+
+  Outside, the distance to the nearest pixel inside; inside, minus the distance
+  to the nearest pixel outside, plus 1, so that the innermost ring of the
+  boundary is at 0, as in the authors' code of the boundary loss.
+
+  Args:
+    regions: `(B, *S, K)` bool.
+
+  Returns:
+    `(B, *S, K)` float32; 0 for a class that fills none or all of an image.
+
+  >>> regions = jnp.array([[0, 0, 1, 1, 1, 0]])[..., None]
+  >>> print(signed_distance_maps(regions)[0, :, 0])
+  [ 2.  1.  0. -1.  0.  1.]
+  """
+  regions = regions.astype(bool)
+  axes = tuple(range(1, regions.ndim - 1))
+  has_boundary = regions.any(axes, keepdims=True)
+  has_boundary &= ~regions.all(axes, keepdims=True)
+  of_classes = jax.vmap(distance_transform, in_axes=-1, out_axes=-1)
+  signed = jnp.where(regions, 1 - of_classes(~regions), of_classes(regions))
+  return jnp.where(has_boundary, signed, 0.0)
+
+
+def boundary_loss(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  ignore_label: int | None = 255,
+  class_weights: ClassWeights | None = None,
+  where: jax.Array | None = None,
+  activation: Activation = "softmax",
+  include_background: bool = True,
+  distance_maps: jax.Array | None = None,
+) -> jax.Array:
+  """Predicted probability times signed distance to the labelled boundary.
+
+  The mean over valid pixels of `p phi`, then over the classes that have
+  labelled pixels. It is negative for good predictions, and has a useless
+  minimum (an empty prediction) on its own: add it to a region loss.
+
+  Args:
+    logits: `(B, *S, K)`.
+    labels: `(B, *S)` integers, or with "sigmoid" also `(B, *S, K)`.
+    ignore_label: label of pixels that do not count; None if there is none.
+    class_weights: `(K,)` weights of the mean over classes.
+    where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
+    activation: "softmax" or "sigmoid".
+    include_background: whether class 0 counts; the authors leave it out.
+    distance_maps: `(B, *S, K)` phi, computed beforehand (for anisotropic
+      pixels, say); None computes `signed_distance_maps` of the labels.
+
+  Returns:
+    `(B,)` float32.
+
+  References:
+    Kervadec et al., Boundary loss for highly unbalanced segmentation,
+    arXiv:1812.07032.
+
+  >>> logits = jnp.array([[[9.0], [-9.0], [9.0]]])  # far from the label
+  >>> labels = jnp.array([[1, 0, 0]])
+  >>> loss = boundary_loss(logits, labels, activation="sigmoid")
+  >>> print(f"{loss[0]:.2f}")
+  0.67
+  """
+  pixels = prepare(
+    logits,
+    labels,
+    ignore_label=ignore_label,
+    where=where,
+    activation=activation,
+  )
+  if distance_maps is None:
+    distance_maps = signed_distance_maps(pixels.targets > 0)
+  axes = tuple(range(1, logits.ndim - 1))
+  products = probabilities(pixels, activation) * distance_maps
+  losses = safe_divide(
+    products.sum(axes), pixels.valid.sum(axes).astype(jnp.float32)
+  )
+  weights = region_weights(
+    pixels.targets.sum(axes), class_weights, include_background, "skip"
+  )
+  return class_mean(losses, weights)
+
+
+def unet_weight_map(
+  instances: np.ndarray, *, w0: float = 10.0, sigma: float = 5.0
+) -> np.ndarray:
+  """Weights that make a network learn the gaps between touching objects.
+
+  `1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2))` on the background, where d1 and d2
+  are the distances to the nearest and second-nearest object; 1 on objects.
+  The paper's further term, which balances classes, is `class_weights` of
+  `softmax_cross_entropy`. Runs on the host, once per image.
+
+  Args:
+    instances: `(*S)` integers, 0 for the background, one number per object.
+    w0: height of the ridge between objects.
+    sigma: its width in pixels.
+
+  Returns:
+    `(*S)` float32; `pixel_weights` of `softmax_cross_entropy`.
+
+  References:
+    Ronneberger et al., U-Net, arXiv:1505.04597, equation 2.
+
+  >>> print(unet_weight_map(np.array([[1, 0, 2], [1, 0, 2]])).round(2))
+  [[ 1.   10.23  1.  ]
+   [ 1.   10.23  1.  ]]
+  """
+  instances = np.asarray(instances)
+  nearest = np.full(instances.shape, np.inf)
+  second = nearest.copy()
+  for instance in np.unique(instances[instances != 0]):
+    distance = scipy.ndimage.distance_transform_edt(instances != instance)
+    second = np.minimum(second, np.maximum(nearest, distance))
+    nearest = np.minimum(nearest, distance)
+  ridge = w0 * np.exp(-np.square(nearest + second) / (2 * sigma**2))
+  return np.where(instances == 0, 1 + ridge, 1.0).astype(np.float32)
