@@ -50,6 +50,11 @@ def _sqrt(squared: jax.Array) -> jax.Array:
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
+def _abs(x: jax.Array) -> jax.Array:
+  """Absolute value with derivative 0 at 0; that of `jnp.abs` is 1 there."""
+  return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
 def _check(metric: str) -> None:
   if metric not in get_args(Metric):
     raise ValueError(
@@ -142,7 +147,7 @@ def paired_distances(
     similarity = jnp.sum(l2_normalize(x) * l2_normalize(y), -1)
     return jnp.maximum(1.0 - similarity, 0.0)
   if metric == "l1":
-    return jnp.sum(jnp.abs(x - y), -1)
+    return jnp.sum(_abs(x - y), -1)
   squared = jnp.sum(jnp.square(x - y), -1)
   return _sqrt(squared) if metric == "euclidean" else squared
 
@@ -167,4 +172,4 @@ def _products(x: jax.Array, y: jax.Array) -> jax.Array:
 # Checkpointed, so that the backward pass keeps no (M, N, D) array of signs.
 @jax.checkpoint
 def _pairwise_l1(x: jax.Array, y: jax.Array) -> jax.Array:
-  return jnp.sum(jnp.abs(x[:, None] - y), -1)
+  return jnp.sum(_abs(x[:, None] - y), -1)
