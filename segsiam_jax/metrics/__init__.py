@@ -1,5 +1,6 @@
 """Metrics: mergeable states for loops, one-shot functions for scripts."""
 
+from segsiam_jax.metrics.class_mean import ClassMean as ClassMean
 from segsiam_jax.metrics.few_shot import EpisodeAccuracy as EpisodeAccuracy
 from segsiam_jax.metrics.few_shot import FewShotResult as FewShotResult
 from segsiam_jax.metrics.few_shot import episode_accuracy as episode_accuracy
@@ -16,6 +17,8 @@ from segsiam_jax.metrics.intervals import (
 )
 from segsiam_jax.metrics.intervals import t_interval as t_interval
 from segsiam_jax.metrics.intervals import wilson_interval as wilson_interval
+from segsiam_jax.metrics.panoptic import PanopticQuality as PanopticQuality
+from segsiam_jax.metrics.panoptic import panoptic_quality as panoptic_quality
 from segsiam_jax.metrics.retrieval import Ranking as Ranking
 from segsiam_jax.metrics.retrieval import (
   mean_average_precision_at_r as mean_average_precision_at_r,
@@ -26,6 +29,14 @@ from segsiam_jax.metrics.retrieval import rank_gallery as rank_gallery
 from segsiam_jax.metrics.retrieval import recall_at_k as recall_at_k
 from segsiam_jax.metrics.retrieval import retrieval_metrics as retrieval_metrics
 from segsiam_jax.metrics.segmentation import ConfusionMatrix as ConfusionMatrix
+from segsiam_jax.metrics.segmentation import (
+  confusion_matrices as confusion_matrices,
+)
+from segsiam_jax.metrics.segmentation import image_dice as image_dice
+from segsiam_jax.metrics.segmentation import image_iou as image_iou
+from segsiam_jax.metrics.surface import boundary_iou as boundary_iou
+from segsiam_jax.metrics.surface import hausdorff_distance as hausdorff_distance
+from segsiam_jax.metrics.surface import surface_dice as surface_dice
 from segsiam_jax.metrics.verification import ScoreHistogram as ScoreHistogram
 from segsiam_jax.metrics.verification import best_threshold as best_threshold
 from segsiam_jax.metrics.verification import (

@@ -49,15 +49,7 @@ def confusion_matrices(
   >>> confusion_matrices(predictions, labels, 2).tolist()
   [[[1, 1], [0, 1]]]
   """
-  predictions, labels = jnp.asarray(predictions), jnp.asarray(labels)
-  if predictions.shape != labels.shape:
-    raise ValueError(
-      f"predictions {predictions.shape} and labels {labels.shape} need the "
-      "same shape (B, *S); take the argmax of logits first"
-    )
-  for name, array in (("predictions", predictions), ("labels", labels)):
-    if not jnp.issubdtype(array.dtype, jnp.integer):
-      raise TypeError(f"{name} are {array.dtype}; give integers")
+  predictions, labels = as_labels(predictions, labels)
   valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
   flat = (labels.shape[0], -1)
   predictions = predictions.astype(jnp.int32).reshape(flat)
@@ -68,6 +60,22 @@ def confusion_matrices(
     cpu=lambda p, y: _count_by_scatter(p, y, num_classes),
     default=lambda p, y: _count_by_matmul(p, y, num_classes),
   )
+
+
+def as_labels(
+  predictions: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Both as arrays, after checking that they are integers of one shape."""
+  predictions, labels = jnp.asarray(predictions), jnp.asarray(labels)
+  if predictions.shape != labels.shape:
+    raise ValueError(
+      f"predictions {predictions.shape} and labels {labels.shape} need the "
+      "same shape (B, *S); take the argmax of logits first"
+    )
+  for name, array in (("predictions", predictions), ("labels", labels)):
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+      raise TypeError(f"{name} are {array.dtype}; give integers")
+  return predictions, labels
 
 
 def _count_by_scatter(
@@ -127,6 +135,75 @@ def _fill_absent(scores, labelled, absent: Absent, xp):
   if absent in ("zero", "one"):
     return xp.where(xp.isnan(scores), float(absent == "one"), scores)
   raise ValueError(f"absent is {absent!r}; give one of {get_args(Absent)}")
+
+
+def image_iou(
+  predictions: jax.Array,
+  labels: jax.Array,
+  num_classes: int,
+  *,
+  ignore_label: int | None = 255,
+  where: jax.Array | None = None,
+  absent: Absent = "skip",
+) -> jax.Array:
+  """IoU of every class in every image.
+
+  Args:
+    predictions: `(B, *S)` integers.
+    labels: `(B, *S)` integers.
+    num_classes: K.
+    ignore_label: label of pixels that do not count; None if there is none.
+    where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
+    absent: see `ConfusionMatrix`.
+
+  Returns:
+    `(B, K)` float32, NaN where undefined; `ClassMean.of` streams them.
+
+  >>> labels = jnp.array([[0, 0, 1, 255]])
+  >>> image_iou(jnp.array([[0, 1, 1, 1]]), labels, 3).tolist()
+  [[0.5, 0.5, nan]]
+  """
+  counts = confusion_matrices(
+    predictions, labels, num_classes, ignore_label=ignore_label, where=where
+  )
+  return _iou(*_marginals(counts), absent, jnp)
+
+
+def image_dice(
+  predictions: jax.Array,
+  labels: jax.Array,
+  num_classes: int,
+  *,
+  ignore_label: int | None = 255,
+  where: jax.Array | None = None,
+  absent: Absent = "skip",
+) -> jax.Array:
+  """Dice coefficient (F1) of every class in every image.
+
+  Args:
+    predictions: `(B, *S)` integers.
+    labels: `(B, *S)` integers.
+    num_classes: K.
+    ignore_label: label of pixels that do not count; None if there is none.
+    where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
+    absent: see `ConfusionMatrix`.
+
+  Returns:
+    `(B, K)` float32, NaN where undefined; `ClassMean.of` streams them.
+
+  >>> labels = jnp.array([[0, 0, 0, 1]])
+  >>> image_dice(jnp.array([[0, 1, 1, 1]]), labels, 2).tolist()
+  [[0.5, 0.5]]
+  """
+  counts = confusion_matrices(
+    predictions, labels, num_classes, ignore_label=ignore_label, where=where
+  )
+  return _dice(*_marginals(counts), absent, jnp)
+
+
+def _marginals(counts):
+  """Intersection, labelled and predicted pixels, `(..., K)` each."""
+  return counts.diagonal(0, -2, -1), counts.sum(-1), counts.sum(-2)
 
 
 @flax.struct.dataclass
@@ -221,8 +298,7 @@ class ConfusionMatrix(MetricState):
       not defined is NaN.
     """
     counts = np.asarray(self.counts).astype(np.int64)
-    intersection, labelled = np.diagonal(counts), counts.sum(1)
-    predicted = counts.sum(0)
+    intersection, labelled, predicted = _marginals(counts)
     iou = _iou(intersection, labelled, predicted, self.absent, np)
     dice = _dice(intersection, labelled, predicted, self.absent, np)
     accuracy = ratio(intersection, labelled, np)
