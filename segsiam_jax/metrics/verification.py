@@ -378,13 +378,10 @@ def _curve(
 
 
 def _equal_error(curve: Roc) -> EqualError:
-  # Rises from -1 to 1 along the curve.
-  excess = curve.far - (1.0 - curve.tar)
-  after = int(np.argmax(excess >= 0))
-  before = after - 1
-  share = -excess[before] / (excess[after] - excess[before])
-  rate = curve.far[before] + share * (curve.far[after] - curve.far[before])
-  nearest = after if share >= 0.5 or before == 0 else before
+  # Rises from 0 to 2 at every point; both error rates are equal where it is 1.
+  accepted = curve.far + curve.tar
+  rate = np.interp(1.0, accepted, curve.far)
+  nearest = 1 + np.argmin(np.abs(accepted[1:] - 1.0))
   return EqualError(float(rate), float(curve.thresholds[nearest]))
 
 
