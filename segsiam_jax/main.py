@@ -9,6 +9,7 @@ Exit codes: 0 finished, 2 bad input (do not retry), 75 preempted and saved
 import logging
 import sys
 
+import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -43,6 +44,8 @@ def _log_to_stderr() -> None:
   logger = logging.getLogger("segsiam_jax")
   logger.handlers, logger.propagate = [handler], False
   logger.setLevel(logging.INFO)
+  if not flags.FLAGS["verbosity"].present:
+    absl.logging.set_verbosity(absl.logging.WARNING)
 
 
 def _run() -> None:

@@ -107,8 +107,8 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: str) -> None:
     if any(name == part or name.startswith(part + ".") for part in _IDENTITY):
       raise UserError(
         f"--workdir={workdir}: holds a run with config.{name} = "
-        f"{before.get(name)!r}, and this one has {now.get(name)!r}; use another "
-        "--workdir (config.init_from loads weights from this one)"
+        f"{before.get(name)!r}, and this one has {now.get(name)!r}; use "
+        "another --workdir (config.init_from loads weights from this one)"
       )
     _logger.info(
       "config.%s: %r before, %r now", name, before.get(name), now.get(name)

@@ -149,7 +149,7 @@ def make_train_step(
         params, state.ema_params, 1.0 - ema_decay
       )
     metrics = _sum_over(axis, out.metrics)
-    metrics["grad_norm"] = Mean.of(optax.global_norm(grads))
+    metrics["grad_norm"] = Mean.of(optax.tree.norm(grads))
     new_state = state.replace(
       step=state.step + 1,
       params=params,

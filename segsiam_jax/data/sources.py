@@ -1,7 +1,5 @@
 """Random-access sources of canonical examples: TFDS data sets and folders.
 
-_logger = logging.getLogger(__name__)
-
 A source has `len()`, yields one canonical example an index, and knows its
 classes. It never shuffles, batches or resizes.
 """
@@ -9,6 +7,7 @@ classes. It never shuffles, batches or resizes.
 import contextlib
 import fcntl
 import io
+import logging
 import pathlib
 import re
 from collections.abc import Iterator
@@ -23,6 +22,8 @@ import segsiam_jax.data.builders.digit_scenes
 import segsiam_jax.data.builders.digits  # noqa: F401
 from segsiam_jax.data import adapters, images
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 OUR_BUILDERS = ("digit_scenes", "digits")
 

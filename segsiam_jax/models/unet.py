@@ -110,7 +110,11 @@ class UNet(nn.Module):
     for level in reversed(range(self.depth)):
       x = self._up(x, self.base_width * 2**level, f"upconv{level}")
       x = convs(jnp.concatenate([skips[level], x], -1), level, f"up{level}")
-    logits = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name="logits")(
+    logits = nn.Conv(self.num_classes,
+      (1, 1),
+      dtype=self.dtype,
+      kernel_init=layers.he_normal,
+      name="logits",)(
       x
     )
     return logits[:, :height, :width].astype(jnp.float32)
@@ -120,7 +124,13 @@ class UNet(nn.Module):
       return layers.UpConv2x2(features, dtype=self.dtype, name=name)(x)
     if self.upsample == "resize":
       # The 1x1 convolution commutes with the resize, and is cheaper before.
-      conv = nn.Conv(features, (1, 1), dtype=self.dtype, name=name)
+      conv = nn.Conv(
+        features,
+        (1, 1),
+        dtype=self.dtype,
+        kernel_init=layers.he_normal,
+        name=name,
+      )
       return layers.upsample_2x(conv(x))
     raise ValueError(
       f"upsample {self.upsample!r} is none of 'transpose', 'resize'"

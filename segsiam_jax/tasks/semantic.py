@@ -79,7 +79,7 @@ def make_task(
         where=where,
         smooth=config.loss.dice_smooth,
         batch=config.loss.dice_batch,
-        axis_name=axis_name,
+        axis_name=axis_name if config.loss.dice_batch else None,
       )
     return values
 

@@ -1,0 +1,162 @@
+"""One step body, two backends: the numbers must be the same."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segsiam_jax import inputs, runs, runtime, steps
+from segsiam_jax.metrics.base import compute_all, widen
+from segsiam_jax.state import create_state, make_optimizer
+
+STEPS = 5
+
+
+def train(config, num_devices, backend="jit", grad_accum=1, ema_decay=0.0):
+  """State and metrics after a few steps on `num_devices`."""
+  config = config.copy_and_resolve_references()
+  config.backend = backend
+  mesh = runtime.make_mesh(jax.devices()[:num_devices])
+  data = inputs.open_inputs(config, train=True)
+  task = runs.make_task(config, data.element_spec)
+  tx, _ = make_optimizer(config.optimizer, 100)
+  state = create_state(
+    task,
+    tx,
+    seed=0,
+    ema=ema_decay > 0,
+    sharding=runtime.replicated(mesh),
+  )
+  step = steps.make_train_step(
+    task,
+    tx,
+    mesh=mesh,
+    backend=backend,
+    grad_accum=grad_accum,
+    ema_decay=ema_decay,
+  )
+  iterator, history = iter(data.batches), []
+  for _ in range(STEPS):
+    batch = runtime.to_global(next(iterator), mesh, backend)
+    state, metrics = step(state, batch)
+    history.append(compute_all(widen(metrics)))
+  iterator.close()
+  return state, history, step
+
+
+def assert_close(actual, expected, rtol=1e-5):
+  """Relative to each array's size: a zero has no relative error."""
+
+  def check(path, a, b):
+    scale = max(float(jnp.abs(b).max()), 1e-3)
+    worst = float(jnp.abs(a - b).max()) / scale
+    assert worst <= rtol, f"{jax.tree_util.keystr(path)}: {worst:.2e}"
+
+  a, b = (
+    jax.device_get((state.params, state.model_state))
+    for state in (actual, expected)
+  )
+  jax.tree_util.tree_map_with_path(check, a, b)
+
+
+@pytest.fixture(scope="module")
+def plain_config(blobs):
+  """Like `tiny_config`, with momentum instead of Adam.
+
+  Adam divides small gradients by their own size, which makes an error of
+  rounding as large as a step.
+  """
+  from tests.conftest import make_tiny_config
+
+  config = make_tiny_config(blobs)
+  config.optimizer.name = "momentum"
+  config.optimizer.learning_rate = 0.05
+  config.optimizer.clip_norm = 1.0
+  return config
+
+
+@pytest.fixture(scope="module")
+def reference(plain_config):
+  return train(plain_config, num_devices=1)
+
+
+@pytest.mark.parametrize(
+  ("num_devices", "backend"), [(4, "jit"), (4, "pmap"), (1, "pmap")]
+)
+def test_backends_and_device_counts_agree(
+  plain_config, reference, num_devices, backend
+):
+  state, history, _ = train(plain_config, num_devices, backend)
+  for ours, theirs in zip(history, reference[1], strict=True):
+    assert ours == pytest.approx(theirs, rel=1e-5)
+  assert_close(state, reference[0])
+  assert int(state.step) == STEPS
+
+
+def test_batch_dice_is_global_under_pmap(plain_config):
+  config = plain_config.copy_and_resolve_references()
+  config.loss.dice_batch = True
+  (jit, *_), (pmap, *_) = train(config, 1), train(config, 4, "pmap")
+  assert_close(pmap, jit)
+
+
+def test_parts_of_a_batch_add_up(plain_config):
+  """Without batch statistics and randomness, two halves are the whole."""
+  config = plain_config.copy_and_resolve_references()
+  config.model.norm = "none"
+  config.augment.flip_left_right = False
+  config.augment.rotate = config.augment.noise = 0.0
+  whole, history, _ = train(config, 1)
+  for backend in ("jit", "pmap"):
+    parts, part_history, _ = train(config, 2, backend, grad_accum=2)
+    assert_close(parts, whole)
+    for ours, theirs in zip(part_history, history, strict=True):
+      assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_average_of_parameters(plain_config, reference):
+  state, *_ = train(plain_config, 1, ema_decay=0.5)
+  assert_close(state, reference[0])
+  kernel = lambda tree: tree["logits"]["kernel"]  # noqa: E731
+  assert state.eval_params is state.ema_params
+  assert not np.allclose(kernel(state.ema_params), kernel(state.params))
+
+
+def test_bfloat16_keeps_float32_state_and_learns(plain_config):
+  config = plain_config.copy_and_resolve_references()
+  config.dtype = "bfloat16"
+  state, history, _ = train(config, 1)
+  for leaf in jax.tree.leaves((state.params, state.model_state)):
+    assert leaf.dtype == jnp.float32
+  assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_one_compilation_of_each_step(tiny_config, caplog):
+  mesh = runtime.make_mesh()
+  data = inputs.open_inputs(tiny_config, train=True)
+  eval_data = inputs.open_inputs(tiny_config, train=False)
+  task = runs.make_task(tiny_config, data.element_spec)
+  tx, _ = make_optimizer(tiny_config.optimizer, 100)
+  state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+  train_step = steps.make_train_step(task, tx, mesh=mesh)
+  eval_step = steps.make_eval_step(task, mesh=mesh)
+  with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    iterator = iter(data.batches)
+    for _ in range(3):
+      batch = runtime.to_global(next(iterator), mesh, "jit")
+      state, _ = train_step(state, batch)
+      so_far = jax.device_put(
+        jax.device_get(task.empty_metrics()), runtime.replicated(mesh)
+      )
+      for rows in eval_data.batches:
+        placed = runtime.to_global(rows, mesh, "jit")
+        so_far = eval_step(state, placed, so_far)
+    iterator.close()
+  messages = [record.getMessage() for record in caplog.records]
+  for name in ("train_step", "eval_step"):
+    compiled = [text for text in messages if f"Compiling jit({name})" in text]
+    assert len(compiled) == 1, messages
+  # Every test image counts once: padding rows do not.
+  assert int(so_far[""].counts.sum()) == 5 * 32 * 32
