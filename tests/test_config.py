@@ -1,0 +1,87 @@
+import pytest
+
+from segsiam_jax import config as config_lib
+from segsiam_jax.errors import UserError
+
+
+@pytest.fixture
+def config():
+  return config_lib.default_config("semantic", "unet")
+
+
+def set_field(config, name, value):
+  node = config
+  *sections, last = name.split(".")
+  for section in sections:
+    node = node[section]
+  with config.unlocked(), node.ignore_type():
+    node[last] = value
+
+
+def test_defaults_are_valid(config):
+  config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "message"),
+  [
+    ("train.batch_sise", 3, r"no such field; did you mean .*batch_size\?"),
+    ("model.colour", 3, r"config\.model\.colour: no such field"),
+    ("train.batch_size", 0, "expected at least 1"),
+    ("train.batch_size", 8.5, "expected int"),
+    ("train.batch_size", True, "expected int"),
+    ("train.batch_size", "8", "expected int"),
+    ("optimizer.learning_rate", "x", "expected float"),
+    ("optimizer.name", "adam", "expected one of.*did you mean 'adamw'"),
+    ("optimizer.schedule", "linear", "expected one of"),
+    ("optimizer.nesterov", 1, "expected bool"),
+    ("data.image_size", 64, r"expected a tuple; write --config\.data\.image_s"),
+    ("data.image_size", (64,), r"expected \(height, width\)"),
+    ("data.image_size", (64, 6.5), "expected ints, and 6.5 is none"),
+    ("data.image_size", (4, 64), "U-Net of depth 4 needs at least 16 pixels"),
+    ("data.eval_image_size", (0, 64), "give both numbers"),
+    ("data.mean", (1.0,), "expected data.channels = 3 numbers"),
+    ("data.std", (1.0, 0.0, 1.0), "expected at least 1e-06"),
+    ("data.name", "voc", "expected one of"),
+    ("data.name", "folder", r"config\.data\.dir"),
+    ("data.label_values", (0, 255), "only data.name = 'folder'"),
+    ("augment.scale", (2.0, 1.0), "the smaller one first"),
+    ("model.norm", "instance", "expected one of 'batch', 'group', 'none'"),
+    ("loss.cross_entropy", 0.0, "no loss is left"),
+    ("train.grad_accum", 3, "does not divide batch_size 8"),
+    ("optimizer.warmup_steps", 5000, "not below train.num_steps"),
+    ("optimizer.step_boundaries", (0.8, 0.2), "not in rising order"),
+    ("backend", "shard_map", "expected one of 'jit', 'pmap'"),
+    ("task", "panoptic", "expected one of"),
+    ("model.name", "segformer", "expected one of"),
+  ],
+)
+def test_every_mistake_is_named(config, name, value, message):
+  set_field(config, name, value)
+  with pytest.raises(UserError, match=message) as caught:
+    config_lib.validate(config)
+  assert "\n" not in str(caught.value)
+  assert str(caught.value).startswith("config.")
+
+
+def test_missing_fields_are_named(config):
+  with config.unlocked():
+    del config.train.num_steps
+  with pytest.raises(UserError, match=r"config\.train\.num_steps: missing"):
+    config_lib.validate(config)
+
+
+def test_folder_needs_class_names_and_matching_values(config):
+  config.data.name, config.data.dir = "folder", "somewhere"
+  with pytest.raises(UserError, match="needs the names of its classes"):
+    config_lib.validate(config)
+  config.data.class_names = ("a", "b")
+  config_lib.validate(config)
+  config.data.label_values = (0, 1, 2)
+  with pytest.raises(UserError, match="one value for each of the 2 classes"):
+    config_lib.validate(config)
+
+
+def test_every_field_says_what_it_means():
+  for name, field in config_lib.fields("semantic", "unet").items():
+    assert field.meaning, name

@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segsiam_jax.config import default_config
+from segsiam_jax.state import decayed, make_optimizer, make_schedule
+
+
+@pytest.fixture
+def optimizer():
+  return default_config("semantic", "unet").optimizer
+
+
+def rates(optimizer, total, **changes):
+  with optimizer.ignore_type():
+    optimizer.update(changes)
+  schedule = make_schedule(optimizer, total)
+  return np.array([float(schedule(step)) for step in range(total + 1)])
+
+
+def test_constant_with_warm_up(optimizer):
+  values = rates(optimizer, 10, schedule="constant", warmup_steps=4)
+  np.testing.assert_allclose(
+    values[:6] / 1e-3, [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-6
+  )
+
+
+def test_cosine(optimizer):
+  values = rates(
+    optimizer, 20, schedule="cosine", warmup_steps=4, end_factor=0.1
+  )
+  steps = np.arange(4, 21)
+  cosine = 0.5 * (1 + np.cos(np.pi * (steps - 4) / 16))
+  expected = 1e-3 * (0.1 + 0.9 * cosine)
+  np.testing.assert_allclose(values[4:], expected, rtol=1e-5)
+
+
+def test_polynomial(optimizer):
+  values = rates(optimizer, 10, schedule="polynomial", power=0.9)
+  expected = 1e-3 * (1 - np.arange(11) / 10) ** 0.9
+  np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_step_drops_at_fractions_of_all_steps(optimizer):
+  values = rates(
+    optimizer,
+    10,
+    schedule="step",
+    step_boundaries=(0.5, 0.8),
+    step_factor=0.1,
+    warmup_steps=2,
+  )
+  np.testing.assert_allclose(
+    values[[2, 4, 5, 7, 8]] / 1e-3, [1, 1, 0.1, 0.1, 0.01], rtol=1e-4
+  )
+
+
+def test_weight_decay_is_for_kernels():
+  params = {
+    "conv": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},
+    "norm": {"scale": jnp.ones(2)},
+  }
+  assert decayed(params) == {
+    "conv": {"kernel": True, "bias": False},
+    "norm": {"scale": False},
+  }
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw", "lamb"])
+def test_optimizers_go_downhill_and_decay_kernels_alone(optimizer, name):
+  optimizer.update(
+    name=name, learning_rate=0.1, weight_decay=0.1, schedule="constant"
+  )
+  tx, _ = make_optimizer(optimizer, 10)
+  params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), 3.0)}
+  opt_state = tx.init(params)
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = tx.update(zeros, opt_state, params)
+  assert (updates["kernel"] < 0).all()
+  np.testing.assert_array_equal(updates["bias"], 0)
+  updates, _ = tx.update(params, opt_state, params)
+  assert (updates["bias"] < 0).all()
+
+
+def test_gradient_is_clipped_by_its_global_norm(optimizer):
+  optimizer.update(
+    name="sgd", learning_rate=1.0, clip_norm=1.0, schedule="constant"
+  )
+  tx, _ = make_optimizer(optimizer, 10)
+  params = {"a": jnp.zeros((2, 2)), "b": jnp.zeros(3)}
+  grads = {"a": jnp.full((2, 2), 3.0), "b": jnp.full(3, 4.0)}
+  updates, _ = tx.update(grads, tx.init(params), params)
+  flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(updates)])
+  np.testing.assert_allclose(np.linalg.norm(flat), 1.0, rtol=1e-5)
