@@ -64,7 +64,7 @@ def prepare(
       f"activation is {activation!r}; give one of {get_args(Activation)}"
     )
   exclusive = activation == "softmax"
-  if not jnp.issubdtype(labels.dtype, jnp.integer):
+  if jnp.issubdtype(labels.dtype, jnp.inexact):
     raise TypeError(f"labels are {labels.dtype}; give integers")
   multilabel = labels.shape == logits.shape and not exclusive
   if not multilabel and labels.shape != logits.shape[:-1]:
@@ -83,19 +83,20 @@ def prepare(
   valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
   labels = labels.astype(jnp.int32)
   if multilabel or num_classes == 1:
-    targets, largest = labels.astype(jnp.float32), 1
+    targets, largest = labels, 1
   else:
-    targets = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+    targets = jax.nn.one_hot(labels, num_classes)
     largest = num_classes - 1
   known = (labels >= 0) & (labels <= largest)
   if not multilabel:
     valid, known = valid[..., None], known[..., None]
     targets = targets.reshape(logits.shape)
-  return Pixels(
-    logits=jnp.where(valid, logits.astype(jnp.float32), 0.0),
-    targets=jnp.where(valid, jnp.where(known, targets, jnp.nan), 0.0),
-    valid=valid,
-  )
+
+  def mask(array: jax.Array) -> jax.Array:
+    array = jnp.where(known, array.astype(jnp.float32), jnp.nan)
+    return jnp.where(valid, array, 0.0)
+
+  return Pixels(logits=mask(logits), targets=mask(targets), valid=valid)
 
 
 def probabilities(pixels: Pixels, activation: Activation) -> jax.Array:

@@ -73,7 +73,7 @@ def as_labels(
       "same shape (B, *S); take the argmax of logits first"
     )
   for name, array in (("predictions", predictions), ("labels", labels)):
-    if not jnp.issubdtype(array.dtype, jnp.integer):
+    if jnp.issubdtype(array.dtype, jnp.inexact):
       raise TypeError(f"{name} are {array.dtype}; give integers")
   return predictions, labels
 

@@ -91,8 +91,8 @@ def hausdorff_distance(
     percentile: 100 for the maximum, 95 for "HD95".
     spacing: size of a pixel along each spatial axis; None for 1.
     missing: the distance where a class is only predicted or only labelled.
-      The default shows in any mean; leaving such failures out, as others do,
-      rewards a model for missing the object. The diagonal of the image is
+      The default shows in any mean, since leaving such failures out would
+      reward a model for missing the object. The diagonal of the image is
       another usual choice.
     ignore_label: label of pixels that do not count: they belong to no region,
       predicted or labelled.
