@@ -121,6 +121,12 @@ class PanopticQuality(MetricState):
     """
     names = as_class_names(classes)
     predictions, labels = as_labels(predictions, labels)
+    for instances in (prediction_instances, label_instances):
+      if instances.shape != labels.shape:
+        raise ValueError(
+          f"instance numbers {instances.shape} need the shape of the "
+          f"categories {labels.shape}"
+        )
     keep = valid_pixels(labels, ignore_label=None, where=where)
     valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
     arrays = (
