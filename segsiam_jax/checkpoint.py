@@ -6,6 +6,7 @@ complete, so that a killed run never leaves half a checkpoint behind.
 """
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -56,18 +57,16 @@ class Checkpointer:
       best_mode: 'max' or 'min'.
     """
     self._best = (best_metric, best_mode)
-    policies = [checkpoint_managers.LatestN(keep)]
+    score, policies = None, [checkpoint_managers.LatestN(keep)]
     if best_metric:
-      policies.append(
-        checkpoint_managers.BestN(
-          get_metric_fn=lambda metrics: _score(metrics, *self._best),
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        )
-      )
+      score = functools.partial(_score, name=best_metric, mode=best_mode)
+      policies.append(checkpoint_managers.BestN(get_metric_fn=score, n=1))
     self._manager = ocp.CheckpointManager(
       paths.resolve(workdir) / FOLDER,
       options=ocp.CheckpointManagerOptions(
+        # The policy decides what is kept; without best_fn, Orbax would not
+        # write metrics.
+        best_fn=score,
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
       ),
@@ -123,7 +122,7 @@ class Checkpointer:
           data=grain.checkpoint.CheckpointSave(iterator),
           meta=ocp.args.JsonSave(dict(meta or {})),
         ),
-        metrics=dict(metrics) if metrics else None,
+        metrics=dict(metrics or {}),
         force=True,
       )
     except OSError as error:

@@ -81,6 +81,20 @@ def _run() -> None:
     )
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Like absl's parser, but a mistake is one line and exit code 2."""
+  try:
+    rest = flags.FLAGS(argv)
+    if _CONFIG.value is not None:
+      _CONFIG.value.keys()  # A file that is missing raises only when used.
+    return rest
+  except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
+    # A config file that raises comes as one of the last three.
+    text = " ".join(str(error).split())
+    print(f"error: {text or type(error).__name__}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
 def main(argv: list[str]) -> None:
   from segsiam_jax.errors import UserError
   from segsiam_jax.train import Preempted
@@ -99,4 +113,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=_parse_flags)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -113,7 +115,7 @@ def test_splits_share_no_digit_and_no_photograph():
   assert bounds[0][0] == 0 and bounds[-1][1] == 1797
   columns = sorted(digit_scenes.PHOTO_COLUMNS.values())
   for spans in (bounds, columns):
-    for (_, stop), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, stop), (start, _) in itertools.pairwise(spans):
       assert stop == start
 
 
