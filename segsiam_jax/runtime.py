@@ -25,19 +25,27 @@ CACHE_VARIABLE = "SEGSIAM_JAX_CACHE"
 def initialize_distributed() -> None:
   """Joins the other processes where the environment says that there are some.
 
-  JAX finds Cloud TPU pods, Slurm, Open MPI, Kubernetes and
-  JAX_COORDINATOR_ADDRESS by itself. Anywhere else this is one process.
+  JAX finds Cloud TPU pods, Slurm, Open MPI and Kubernetes by itself. Elsewhere
+  JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID say it; without them this is one process.
   """
   if jax.distributed.is_initialized():
     return
+  numbers: dict[str, int] = {}
   try:
-    jax.distributed.initialize()
-  except ValueError as error:
-    if "coordinator_address" not in str(error):
-      raise UserError(
-        f"joining the other processes failed: {error}; check "
-        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-      ) from error
+    numbers = {
+      name.lower().removeprefix("jax_"): int(os.environ[name])
+      for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+      if name in os.environ
+    }
+    jax.distributed.initialize(**numbers)
+  except (ValueError, RuntimeError) as error:
+    if "coordinator_address should be defined" in str(error) and not numbers:
+      return
+    raise UserError(
+      f"joining the other processes failed ({error}); check "
+      "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+    ) from error
 
 
 def enable_compilation_cache() -> None:

@@ -1,5 +1,6 @@
 """The loop end to end: resume, preemption, what a run leaves behind."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import time
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from segsiam_jax import evaluate, predict, train
@@ -250,87 +252,92 @@ with mock.patch.object(main, "_CONFIG", mock.Mock(value=config)):
 """
 
 
-def start(blobs, workdir, num_steps, *flags):
-  environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-  }
-  return subprocess.Popen(
-    [
-      *(sys.executable, "-c", RUNNER, str(blobs), str(num_steps)),
-      *(f"--workdir={workdir}", *flags),
-    ],
-    cwd=ROOT,
-    env=environment,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+class Run:
+  """A training process whose messages go to a file."""
 
+  def __init__(self, blobs, workdir, num_steps):
+    environment = os.environ | {
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+      "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+    self.workdir = workdir
+    self._log = workdir.with_suffix(".log")
+    with self._log.open("w") as log:
+      self._process = subprocess.Popen(
+        [
+          *(sys.executable, "-c", RUNNER, str(blobs), str(num_steps)),
+          f"--workdir={workdir}",
+        ],
+        cwd=ROOT,
+        env=environment,
+        stderr=log,
+      )
 
-def wait_for(workdir, condition, process, seconds=240):
-  """Polls until `condition()`; fails if the process ends before."""
-  deadline = time.time() + seconds
-  while not condition():
-    assert process.poll() is None, process.stderr.read()
-    assert time.time() < deadline
-    time.sleep(0.02)
+  @property
+  def messages(self):
+    return self._log.read_text()
 
+  def last_step(self):
+    folder = self.workdir / "checkpoints"
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    return max(steps, default=0)
 
-def last_step(workdir):
-  folder = workdir / "checkpoints"
-  steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-  return max(steps, default=0)
+  def wait_for(self, condition, seconds=240):
+    """Polls until `condition()`; fails if the process ends before."""
+    deadline = time.time() + seconds
+    while not condition():
+      assert self._process.poll() is None, self.messages
+      assert time.time() < deadline
+      time.sleep(0.02)
+
+  def end(self, number=None):
+    """Sends a signal, if any, and returns the exit code."""
+    if number is not None:
+      self._process.send_signal(number)
+    return self._process.wait()
 
 
 def restored(workdir, step):
   """The raw arrays of a checkpoint."""
-  import orbax.checkpoint as ocp
-
-  reader = ocp.PyTreeCheckpointer()
-  return reader.restore(workdir / f"checkpoints/{step}/state")
+  with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
+    return reader.restore(workdir / f"checkpoints/{step}/state")
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_killed_runs_end_like_undisturbed_ones(blobs, tmp_path):
   steps = 40
   calm, killed = tmp_path / "calm", tmp_path / "killed"
-  process = start(blobs, calm, steps)
-  assert process.wait() == 0, process.stderr.read()
+  run = Run(blobs, calm, steps)
+  assert run.end() == 0, run.messages
   for goal in (1, 9, 20):
-    process = start(blobs, killed, steps)
-    wait_for(killed, lambda goal=goal: last_step(killed) >= goal, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-  process = start(blobs, killed, steps)
-  assert process.wait() == 0, process.stderr.read()
-  one, other = restored(calm, steps), restored(killed, steps)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)),
-    one,
-    other,
-  )
+    run = Run(blobs, killed, steps)
+    run.wait_for(lambda run=run, goal=goal: run.last_step() >= goal)
+    run.end(signal.SIGKILL)
+  run = Run(blobs, killed, steps)
+  assert run.end() == 0, run.messages
+  assert "resumed at step" in run.messages
+  assert_equal(restored(calm, steps), restored(killed, steps))
   assert data_position(calm, steps) == data_position(killed, steps)
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_75(blobs, tmp_path):
-  process = start(blobs, tmp_path, 100_000)
-  wait_for(tmp_path, lambda: last_step(tmp_path) >= 3, process)
-  process.terminate()
-  assert process.wait() == 75, process.stderr.read()
-  assert "run again to go on" in process.stderr.read()
-  step = last_step(tmp_path)
-  process = start(blobs, tmp_path, 100_000)
-  wait_for(tmp_path, lambda: last_step(tmp_path) > step, process)
-  process.kill()
-  process.wait()
+  workdir = tmp_path / "run"
+  run = Run(blobs, workdir, 100_000)
+  run.wait_for(lambda: run.last_step() >= 3)
+  assert run.end(signal.SIGTERM) == 75, run.messages
+  assert "run again to go on" in run.messages
+  step = run.last_step()
+  run = Run(blobs, workdir, 100_000)
+  run.wait_for(lambda: run.last_step() > step)
+  run.end(signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_sigterm_while_compiling_saves_the_first_step(blobs, tmp_path):
-  process = start(blobs, tmp_path, 100_000)
-  wait_for(tmp_path, (tmp_path / "config.json").exists, process)
-  process.terminate()
-  assert process.wait() == 75, process.stderr.read()
-  assert last_step(tmp_path) >= 1
+  run = Run(blobs, tmp_path / "run", 100_000)
+  run.wait_for((run.workdir / "config.json").exists)
+  assert run.end(signal.SIGTERM) == 75, run.messages
+  assert run.last_step() >= 1

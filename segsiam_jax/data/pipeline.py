@@ -1,7 +1,8 @@
 """From a source to batches on the host, with grain.
 
-Reading is random access, so that shuffling is global, processes take disjoint
-examples, and an iterator's whole state is a position.
+Reading is random access, so that shuffling is global and an iterator's whole
+state is a position. Batches are planned as indices of the global batch, of
+which a process reads its share: the data are the same however many there are.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ class Rows(Protocol):
   ) -> Mapping[str, np.ndarray]: ...
 
 
-class _PaddedSource:
-  """Indices of a source, and then `None` up to a multiple of the batch."""
+class _PaddedIndices:
+  """0, 1, ... length - 1, and then -1 up to a multiple of the batch."""
 
   def __init__(self, length: int, multiple: int):
     self._length = length
@@ -38,19 +39,27 @@ class _PaddedSource:
     return index if index < self._length else -1
 
 
-class _ReadRow(grain.transforms.RandomMap):
-  """Reads an index; -1 is a padding row of zeros with mask 0."""
+class _ReadRows(grain.transforms.RandomMap):
+  """Indices of a global batch -> this process's rows; -1 is a padding row."""
 
-  def __init__(self, source: Source, rows: Rows):
-    self._source, self._rows = source, rows
+  def __init__(self, source: Source, rows: Rows, share: slice):
+    self._source, self._rows, self._share = source, rows, share
 
-  def random_map(self, index: int, rng: np.random.Generator):
+  def random_map(self, indices: np.ndarray, rng: np.random.Generator):
+    # A row's randomness is its own, whichever process reads it.
+    seeds = rng.integers(2**63, size=len(indices))
+    chosen = zip(indices[self._share], seeds[self._share], strict=True)
+    rows = [self._read(int(index), seed) for index, seed in chosen]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+  def _read(self, index: int, seed: int) -> dict[str, np.ndarray]:
     if index < 0:
       row = {
         name: np.zeros(spec.shape, spec.dtype)
         for name, spec in self._rows.spec().items()
       }
     else:
+      rng = np.random.default_rng(seed)
       row = dict(self._rows(self._source[index], rng))
     row["mask"] = np.float32(index >= 0)
     return row
@@ -91,9 +100,9 @@ def make_pipeline(
     batch_size: rows of a batch over all processes together.
     train: see above.
     seed: of the order and of random rows.
-    process_index: which share of the examples is this process's.
+    process_index: which share of each batch is this process's.
     process_count: number of processes; it divides `batch_size`.
-    threads: reading threads.
+    threads: reading threads; each reads a batch.
     workers: reading processes beside this one; 0 for none.
 
   Returns:
@@ -103,19 +112,20 @@ def make_pipeline(
     raise ValueError(
       f"{process_count} processes do not divide batch_size {batch_size}"
     )
-  share = slice(process_index, None, process_count)
   if train:
-    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()[share]
+    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()
     # Repeated before it is batched: no example waits for a full last batch.
     indices = indices.repeat()
   else:
-    padded = _PaddedSource(len(source), batch_size)
-    indices = grain.MapDataset.source(padded).seed(seed)[share]
-  batches = indices.random_map(_ReadRow(source, rows)).batch(
-    batch_size // process_count, drop_remainder=True
+    padded = _PaddedIndices(len(source), batch_size)
+    indices = grain.MapDataset.source(padded).seed(seed)
+  local = batch_size // process_count
+  share = slice(process_index * local, (process_index + 1) * local)
+  batches = indices.batch(batch_size, drop_remainder=True).random_map(
+    _ReadRows(source, rows, share)
   )
   dataset = batches.to_iter_dataset(
-    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
   )
   if workers:
     dataset = dataset.mp_prefetch(

@@ -70,6 +70,12 @@ def test_processes_share_the_examples(train):
     number for share in shares for batch in share for number in numbers(batch)
   ]
   assert sorted(seen) == list(range(12))
+  # The global batches are those of one process, in the same order.
+  whole = take(batches(12, batch_size=4, train=train), 3)
+  joined = [
+    numbers(one) + numbers(other) for one, other in zip(*shares, strict=True)
+  ]
+  assert joined == [numbers(batch) for batch in whole]
   assert all(len(numbers(batch)) == 2 for share in shares for batch in share)
 
 
