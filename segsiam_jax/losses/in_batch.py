@@ -14,7 +14,7 @@ float32; integer `labels (B,)`, equal = same identity; `where (B,)`, nonzero =
 count; integer `ids (B,)`, equal = copies of one example, which form no pair.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +134,12 @@ def batch_triplet_loss(
   >>> float(loss.mean())
   1.0
   """
+  if mining not in get_args(Mining):
+    raise ValueError(
+      f"mining must be one of {', '.join(get_args(Mining))}; got {mining!r}"
+    )
+  if mining == "distance_weighted" and rng is None:
+    raise ValueError('mining="distance_weighted" needs rng=jax.random.key(...)')
   if average_over not in ("valid", "active"):
     raise ValueError(
       f"average_over must be valid or active; got {average_over!r}"
@@ -164,21 +170,12 @@ def batch_triplet_loss(
     return _average_all_triplets(distances, masks, penalty, count)
   if mining == "semi_hard":
     mined = mine_semi_hard(distances, *masks, fallback=semi_hard_fallback)
-  elif mining == "distance_weighted":
-    if rng is None:
-      raise ValueError(
-        'mining="distance_weighted" needs rng=jax.random.key(...)'
-      )
+  else:
     mined = mine_distance_weighted(
       rng,
       pairwise_distances(l2_normalize(embeddings)),
       *masks,
       embedding_size=embeddings.shape[1],
-    )
-  else:
-    raise ValueError(
-      "mining must be hard, semi_hard, all or distance_weighted; "
-      f"got {mining!r}"
     )
   to_negative = jnp.take_along_axis(distances, mined.index, axis=1)
   losses = penalty(distances - to_negative)

@@ -143,7 +143,10 @@ def n_way_k_shot_accuracy(
   >>> round(result.accuracy, 6)
   0.05
   """
-  accuracies = episode_accuracy(support, queries, metric=metric, rule=rule)
+  # Compiled, the differences of all pairs never exist in memory.
+  accuracies = jax.jit(episode_accuracy, static_argnames=("metric", "rule"))(
+    support, queries, metric=metric, rule=rule
+  )
   state = EpisodeAccuracy.of(
     accuracies, queries_per_episode=queries.shape[-3] * queries.shape[-2]
   )

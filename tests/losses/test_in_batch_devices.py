@@ -8,7 +8,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from segsiam_jax.losses import (
   arcface_loss,
   batch_triplet_loss,
-  cosface_loss,
   multi_similarity_loss,
   nt_xent_loss,
   proxy_anchor_loss,
@@ -47,9 +46,6 @@ IN_BATCH = {
   # One value per example: the caller's mean, over the gathered batch.
   "arcface": lambda x, y, where, proxies: (
     arcface_loss(x, proxies, y, where=where, scale=8.0).sum() / where.sum()
-  ),
-  "cosface": lambda x, y, where, proxies: (
-    cosface_loss(x, proxies, y, where=where, scale=8.0).sum() / where.sum()
   ),
 }
 

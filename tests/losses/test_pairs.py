@@ -13,7 +13,7 @@ from segsiam_jax.losses import (
   triplet_loss,
 )
 
-B, D = 6, 3
+B, D = 12, 6
 quick = settings(max_examples=20, deadline=None, derandomize=True)
 distance_lists = st.lists(
   st.floats(0, 3, width=32, allow_subnormal=False), min_size=B, max_size=B

@@ -15,7 +15,7 @@ from segsiam_jax.ops import (
 )
 
 METRICS = ("euclidean", "sq_euclidean", "cosine", "l1")
-M, N, D = 5, 4, 7
+M, N, D = 12, 5, 6
 
 pairwise = {
   metric: jax.jit(lambda x, y, metric=metric: pairwise_distances(x, y, metric))
@@ -96,7 +96,7 @@ def test_close_vectors_far_from_the_origin(rng):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_gradients_of_equal_vectors(metric, value):
-  x = jnp.full((3, D), value)
+  x = jnp.full((M, D), value)
   for distances in (
     lambda x: pairwise_distances(x, metric=metric),
     lambda x: pairwise_distances(x, 1.0 * x, metric),
@@ -110,8 +110,8 @@ def test_gradients_of_equal_vectors(metric, value):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_gradient(metric, rng):
-  x, y = rng.normal(size=(2, 3, D))
-  weights = rng.normal(size=(3, 3))
+  x, y = rng.normal(size=(2, M, D))
+  weights = rng.normal(size=(M, M))
   gradient = jax.grad(
     lambda x: (weights * pairwise_distances(x, y, metric)).sum()
   )(jnp.float32(x))

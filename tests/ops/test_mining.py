@@ -16,7 +16,7 @@ from segsiam_jax.ops import (
   pairwise_distances,
 )
 
-B = 8
+B = 12
 label_lists = st.lists(st.integers(0, 3), min_size=B, max_size=B)
 masks = st.lists(st.booleans(), min_size=B, max_size=B)
 # Multiples of 1/4 have many exact ties.
@@ -40,7 +40,7 @@ def reference_masks(labels, where, ids):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(labels=label_lists, where=masks, ids=st.permutations([0, 0, *range(6)]))
+@given(labels=label_lists, where=masks, ids=st.permutations([0, 0, *range(10)]))
 def test_pair_masks(labels, where, ids):
   labels, where, ids = map(np.array, (labels, where, ids))
   found = pair_masks(labels, where=where.astype(np.float32), ids=ids)
@@ -202,12 +202,12 @@ def test_distance_weighted_takes_antipodes():
 
 
 def test_distance_weighted_draws_candidates_only(rng):
-  embeddings = rng.normal(size=(64, 3)).astype(np.float32)
+  embeddings = rng.normal(size=(B, 6)).astype(np.float32)
   embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
   distances = pairwise_distances(embeddings)
-  positive, negative = pair_masks(np.arange(64) // 4)
-  mined = weighted(1, distances, positive, negative, size=3)
-  rows = np.arange(64)[:, None]
+  positive, negative = pair_masks(np.arange(B) // 4)
+  mined = weighted(1, distances, positive, negative)
+  rows = np.arange(B)[:, None]
   chosen_negative = np.asarray(negative)[rows, mined.index]
   close = np.asarray(distances)[rows, mined.index] < 1.4
   assert (chosen_negative & close)[mined.valid].all()
