@@ -137,6 +137,28 @@ def to_local(rows: Any, backend: str) -> Any:
   return local
 
 
+def as_global(state: Any, mesh: Mesh) -> Any:
+  """A replicated state as arrays of the whole mesh.
+
+  With several processes, pmap returns arrays that know this process's devices
+  alone; checkpoints need to know that all processes hold the same.
+  """
+  if jax.process_count() == 1:
+    return state
+
+  def convert(leaf: jax.Array) -> jax.Array:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      data = convert(jax.random.key_data(leaf))
+      return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jax.make_array_from_single_device_arrays(
+      leaf.shape,
+      replicated(mesh),
+      [shard.data for shard in leaf.addressable_shards],
+    )
+
+  return jax.tree.map(convert, state)
+
+
 def log_devices(mesh: Mesh) -> None:
   """One line on what the run will use."""
   device = mesh.devices.flat[0]

@@ -173,7 +173,7 @@ def train_and_evaluate(
         if saves:
           saved.save(
             step,
-            state,
+            runtime.as_global(state, mesh),
             iterator,
             metrics=scores,
             meta={"evaluated": not evaluates or scores is not None},
