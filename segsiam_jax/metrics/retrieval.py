@@ -61,9 +61,9 @@ def rank_gallery(
     k: number of neighbours; None for as many as the R measures need, the
       largest number of relevant examples.
     metric: a metric of `pairwise_distances`.
-    query_block: queries per block.
-    gallery_block: gallery examples per block. The search takes
-      `query_block * gallery_block` distances of memory at a time.
+    query_block: largest number of queries per block.
+    gallery_block: largest number of gallery examples per block. The search
+      takes `query_block * gallery_block` distances of memory at a time.
 
   Returns:
     The ranking, on the host. Where fewer than k examples are left to retrieve,
@@ -103,8 +103,8 @@ def rank_gallery(
     query_ids = np.full(len(queries), -1, np.int32)
     gallery_ids = np.full(len(gallery), -2, np.int32)
 
-  gallery_block = max(1, min(gallery_block, len(gallery)))
-  query_block = max(1, min(query_block, len(queries)))
+  gallery_block = _even_block(len(gallery), gallery_block)
+  query_block = _even_block(len(queries), query_block)
   blocks = (
     _to_blocks(gallery, gallery_block, 0),
     _to_blocks(gallery_labels, gallery_block, 0),
@@ -300,6 +300,12 @@ def _count_relevant(query_labels, gallery_labels, query_ids, gallery_ids):
   )
 
 
+def _even_block(size: int, at_most: int) -> int:
+  """Block size for as many blocks as `at_most` asks for, with least padding."""
+  num_blocks = max(1, -(-size // at_most))
+  return max(1, -(-size // num_blocks))
+
+
 def _to_blocks(array: np.ndarray, block: int, fill: float) -> np.ndarray:
   """`(N, ...)` padded and cut into `(ceil(N / block), block, ...)`."""
   padding = -len(array) % block
@@ -324,17 +330,16 @@ def _nearest_relevant(
   """(B, K) relevance of the nearest of all (N, block) gallery blocks."""
 
   def merge(nearest, block):
-    distances, relevant = nearest
     vectors, labels, ids, valid = block
     to_block = pairwise_distances(queries, vectors, metric)
     retrievable = valid & (ids != query_ids[:, None])
     to_block = jnp.where(retrievable, to_block, jnp.inf)
     hit = retrievable & (labels == query_labels[:, None])
-    # top_k prefers the first of equals, and earlier blocks stand first.
-    distances = jnp.concatenate([distances, to_block], axis=1)
-    relevant = jnp.concatenate([relevant, hit], axis=1)
-    negated, index = jax.lax.top_k(-distances, k)
-    return (-negated, jnp.take_along_axis(relevant, index, axis=1)), None
+    # First within the block: the merge then copies few columns. top_k prefers
+    # the first of equals, and earlier blocks stand first.
+    of_block = _top_k(to_block, hit, min(k, to_block.shape[1]))
+    merged = map(_side_by_side, nearest, of_block)
+    return _top_k(*merged, k), None
 
   start = (
     jnp.full((len(queries), k), jnp.inf),
@@ -344,3 +349,13 @@ def _nearest_relevant(
     merge, start, (gallery, gallery_labels, gallery_ids, gallery_valid)
   )
   return relevant
+
+
+def _top_k(distances, relevant, k: int) -> tuple[jax.Array, jax.Array]:
+  """The k smallest distances of each row, with their relevance."""
+  negated, index = jax.lax.top_k(-distances, k)
+  return -negated, jnp.take_along_axis(relevant, index, axis=1)
+
+
+def _side_by_side(left: jax.Array, right: jax.Array) -> jax.Array:
+  return jnp.concatenate([left, right], axis=1)

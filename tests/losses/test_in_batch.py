@@ -364,6 +364,23 @@ def test_simclr_views(name, rng):
   np.testing.assert_allclose(result.values[:8], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_memory_of_all_triplets():
+  """No array over triplets, in either direction."""
+  size = 512
+
+  def mean(x):
+    labels = jnp.arange(size) // 4
+    return batch_triplet_loss(x, labels, mining="all").mean()
+
+  memory = (
+    jax.jit(jax.grad(mean))
+    .lower(jax.ShapeDtypeStruct((size, D), jnp.float32))
+    .compile()
+    .memory_analysis()
+  )
+  assert memory.temp_size_in_bytes < 40 * size**2 * 4
+
+
 def test_parts_add_up():
   """`Mean` over parts, merged, is the mean that is differentiated."""
   loss = WeightedLoss(

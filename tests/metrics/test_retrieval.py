@@ -1,5 +1,7 @@
 """Retrieval measures against sorting every row of the distance matrix."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from segsiam_jax.metrics import (
   r_precision,
   rank_gallery,
   recall_at_k,
+  retrieval,
   retrieval_metrics,
 )
 
@@ -182,6 +185,32 @@ def test_errors(rng):
     rank_gallery(x, labels, x)
   with pytest.raises(ValueError, match="both query_ids and gallery_ids"):
     rank_gallery(x, labels, x, labels, query_ids=labels)
+
+
+def test_memory_of_a_large_gallery():
+  """100,000 examples: blocks of distances, never a row of the whole matrix."""
+  queries, blocks, size, k = 1024, 25, 4096, 20
+
+  def shapes(*leading):
+    shape = jax.ShapeDtypeStruct
+    return (
+      shape((*leading, 128), jnp.float32),
+      shape(leading, jnp.int32),
+      shape(leading, jnp.int32),
+    )
+
+  memory = (
+    retrieval._nearest_relevant.lower(
+      *shapes(queries),
+      *shapes(blocks, size),
+      jax.ShapeDtypeStruct((blocks, size), jnp.bool_),
+      k=k,
+      metric="cosine",
+    )
+    .compile()
+    .memory_analysis()
+  )
+  assert memory.temp_size_in_bytes < 8 * queries * size * 4
 
 
 def test_map_at_r_of_the_paper():
