@@ -99,8 +99,8 @@ def batch_triplet_loss(
   Nothing is normalised otherwise: pass `l2_normalize(embeddings)` for a margin
   on the unit sphere, as FaceNet and pytorch-metric-learning have it. Non-
   squared distances, the default, make collapse to a point less likely with
-  hard triplets (Hermans et al., section 3.2). A loss that stays at `margin`
-  is the sign of that collapse.
+  hard triplets (Hermans et al.). A loss that stays at `margin` is the sign of
+  that collapse.
 
   Args:
     embeddings: `(B, D)`.
@@ -281,7 +281,7 @@ def multi_similarity_loss(
   where: jax.Array | None = None,
   ids: jax.Array | None = None,
 ) -> WeightedLoss:
-  """Multi-similarity loss with its mining (Wang et al., CVPR 2019, eq. 15).
+  """Multi-similarity loss with its mining (Wang et al., CVPR 2019).
 
   For an anchor a with positives P, negatives N and cosine similarities s:
   `1/alpha log(1 + sum_P exp(-alpha (s_ap - base)))

@@ -42,7 +42,7 @@ def arcface_loss(
   * "easy": no margin at all where `theta > pi / 2` (`easy_margin` of the
     authors' code), for training from scratch with a large margin.
   * "none": the formula of the paper as it is (insightface's PyTorch code, whose
-    gradient moreover treats the margin as a constant).
+    gradient moreover treats the change of the logit as a constant).
 
   Args:
     embeddings: `(B, D)` of any float dtype.
@@ -131,7 +131,7 @@ def proxy_anchor_loss(
   """Proxies as anchors, with the examples of the batch as their pairs.
 
   With cosines s between example x and proxy p, P+ the proxies of the classes
-  in the batch (Kim et al., arXiv:2003.13911, eq. 4):
+  in the batch (Kim et al., arXiv:2003.13911):
 
   `1/|P+| sum_{P+} log(1 + sum_{x of p} exp(-alpha (s(x, p) - margin)))
   + 1/|P| sum_P log(1 + sum_{x not of p} exp(alpha (s(x, p) + margin)))`

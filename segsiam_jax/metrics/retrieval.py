@@ -201,7 +201,7 @@ def mean_average_precision_at_r(ranking: Ranking) -> np.ndarray:
   """MAP@R: precision at each relevant neighbour up to R, over R.
 
   `1/R sum_{i=1..R} relevant_i * precision@i` (Musgrave et al., "A Metric
-  Learning Reality Check", arXiv:2003.08505, eq. 1 and 2), which, unlike
+  Learning Reality Check", arXiv:2003.08505), which, unlike
   precision@1, rewards ranking all the relevant ones first.
 
   Args:

@@ -142,7 +142,7 @@ def mine_semi_hard(
   argument `fallback`:
 
   * "easiest": the farthest negative (tensorflow-addons and
-    TensorFlow-Similarity, which looks beyond the farthest positive only).
+    TensorFlow-Similarity, the latter beyond the farthest positive only).
   * "hardest": the nearest negative.
   * "skip": the pair is not valid (pytorch-metric-learning, whose
     `BatchEasyHardMiner` looks beyond the one chosen positive and whose
@@ -269,7 +269,7 @@ def mine_multi_similarity(
 
   Keeps negatives with `s(a, n) > min_p s(a, p) - epsilon` and positives with
   `s(a, p) < max_n s(a, n) + epsilon` (Wang et al., "Multi-Similarity Loss",
-  CVPR 2019, eq. 7 and 8). Anchors without positives or without negatives
+  CVPR 2019). Anchors without positives or without negatives
   keep none.
 
   Args:

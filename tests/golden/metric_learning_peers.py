@@ -401,9 +401,7 @@ def add_distance_weighted(rows: Rows) -> None:
 def add_verification(rows: Rows) -> None:
   arrays = "scores pair_same"
   scores, same = (rows.inputs[name] for name in arrays.split())
-  far, tar, _ = sklearn_metrics.roc_curve(
-    same, scores, drop_intermediate=False
-  )
+  far, tar, _ = sklearn_metrics.roc_curve(same, scores, drop_intermediate=False)
   for part, values in (("far", far), ("tar", tar)):
     rows.add(
       f"roc/{part}",
@@ -475,7 +473,7 @@ def add_verification(rows: Rows) -> None:
     "facenet: np.std(accuracies)",
     np.std(accuracies),
     reduce="values",
-    note="divides by K; ours by K - 1, as LFW's report asks for, and the "
+    note="divides by K; ours by K - 1, and the "
     "standard error beside it is what FaceNet's paper prints",
   )
 

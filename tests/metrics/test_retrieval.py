@@ -214,12 +214,17 @@ def test_memory_of_a_large_gallery():
 
 
 def test_map_at_r_of_the_paper():
-  """Musgrave et al., arXiv:2003.08505, table 1: ten relevant, three cases."""
-  # Precision@1 is 100 % in all of them.
-  first = np.arange(10) < 1
-  cases = np.array([first, np.isin(np.arange(10), [0, 9]), np.arange(10) < 2])
-  ranking = Ranking(cases, np.full(3, 10))
-  np.testing.assert_allclose(r_precision(ranking), [0.1, 0.2, 0.2])
+  """The toy example of Musgrave et al., arXiv:2003.08505: R = 10.
+
+  Precision@1 cannot tell its cases apart, MAP@R can.
+  """
+  found = ([1], [1, 10], [1, 2], range(1, 11))
+  ranking = Ranking(
+    np.array([np.isin(np.arange(1, 11), list(ranks)) for ranks in found]),
+    np.full(4, 10),
+  )
+  assert (precision_at_1(ranking) == 1).all()
+  np.testing.assert_allclose(r_precision(ranking), [0.1, 0.2, 0.2, 1.0])
   np.testing.assert_allclose(
-    mean_average_precision_at_r(ranking), [0.1, 0.12, 0.2]
+    mean_average_precision_at_r(ranking), [0.1, 0.12, 0.2, 1.0]
   )
