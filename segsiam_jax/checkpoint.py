@@ -231,8 +231,10 @@ def restore_weights(
     UserError: a name is missing in the checkpoint, or has another shape.
   """
   folder = paths.resolve(checkpoint) / "state"
-  with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
-    saved = reader.metadata(folder).item_metadata.tree
+  # The handler itself: a Checkpointer would look for the whole checkpoint's
+  # metadata in this one item, and warn.
+  with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+    saved = reader.metadata(folder).tree
     source = "ema_params" if saved.get("ema_params") else "params"
     have = {"params": saved[source], "model_state": saved["model_state"] or {}}
     want = {"params": params, "model_state": model_state}

@@ -49,24 +49,26 @@ def _log_to_stderr() -> None:
 
 
 def _run() -> None:
-  from segsiam_jax import config as config_lib
-  from segsiam_jax import evaluate, predict, runs, runtime, train
+  from segsiam_jax.config import validate
   from segsiam_jax.errors import UserError
 
   if not _WORKDIR.value:
     raise UserError("--workdir: name a folder for the run")
-  config = _CONFIG.value
+  config, profile = _CONFIG.value, None
   if config is not None:
-    config_lib.validate(config)
+    validate(config)
   elif _MODE.value == "train":
     raise UserError("--config: name a config file, such as configs/X.py")
-  profile = None
   if _PROFILE.value:
     try:
       first, last = map(int, _PROFILE.value)
     except ValueError:
       raise UserError("--profile: give two steps, such as 10,20") from None
     profile = (first, last)
+
+  # Only now what takes seconds to import: a mistake is told at once.
+  from segsiam_jax import evaluate, predict, runs, runtime, train
+
   runtime.enable_compilation_cache()
   runtime.initialize_distributed()
   if config is None:
@@ -90,14 +92,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return rest
   except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
     # A config file that raises comes as one of the last three.
-    text = " ".join(str(error).split())
-    print(f"error: {text or type(error).__name__}", file=sys.stderr)
+    first, trace, rest = str(error).partition("Traceback (most recent call")
+    if trace:  # Of a config file that raised: what it said is the last line.
+      first += rest.strip().splitlines()[-1]
+    print(f"error: {' '.join(first.split())}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
 
 
 def main(argv: list[str]) -> None:
-  from segsiam_jax.errors import UserError
-  from segsiam_jax.train import Preempted
+  from segsiam_jax.errors import Preempted, UserError
 
   _log_to_stderr()
   try:

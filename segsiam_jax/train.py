@@ -17,16 +17,12 @@ from segsiam_jax import (
   steps,
   writers,
 )
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import Preempted, UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.state import TrainState, create_state, make_optimizer
 
 _logger = logging.getLogger(__name__)
-
-
-class Preempted(Exception):
-  """Training was told to stop, and has saved; run it again to go on."""
 
 
 def train_and_evaluate(

@@ -105,7 +105,9 @@ class Writer:
     if not self._active:
       return
     if self._progress is not None:
-      self._progress.console.print(message % args, highlight=False)
+      self._progress.console.print(
+        message % args, highlight=False, markup=False
+      )
     else:
       _logger.info(message, *args)
 

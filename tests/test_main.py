@@ -57,17 +57,26 @@ def fails(result, *words):
 
 
 def test_flags(run):
-  workdir = f"--workdir={run.workdir}"
+  config, workdir = (
+    "--config=configs/unet_digits.py",
+    f"--workdir={run.workdir}",
+  )
   fails(run("--workdri=x"), "workdri", "workdir")
-  fails(run(run.config), "--workdir")
+  fails(run(config), "--workdir")
   fails(run(workdir), "--config")
+  fails(run(config, workdir, "stray"), "stray")
   fails(run("--config=nowhere.py", workdir), "nowhere.py")
-  fails(run(run.config, workdir, "--mode=fit"), "mode", "train")
-  fails(run(run.config, workdir, "--config.train.batch_sise=3"), "batch_sise")
-  fails(run(run.config, workdir, "--config.train.batch_size=x"), "batch_size")
-  fails(run(run.config, workdir, "--config.data.image_size=64"), "image_size")
-  fails(run(run.config, workdir, "--profile=soon"), "--profile")
-  fails(run(workdir, "--mode=predict"), "config.json")
+  fails(run(f"{config}:fast", workdir), "'fast' is none of", "debug")
+  fails(run(config, workdir, "--mode=fit"), "mode", "train")
+  fails(run(config, workdir, "--config.train.batch_sise=3"), "batch_sise")
+  fails(run(config, workdir, "--config.train.batch_size=x"), "batch_size")
+  fails(run(config, workdir, "--config.data.image_size=64"), "image_size")
+  fails(run(config, workdir, "--profile=soon"), "--profile")
+  assert not run.workdir.exists()
+
+
+def test_predict_needs_a_trained_workdir(run):
+  fails(run(f"--workdir={run.workdir}", "--mode=predict"), "config.json")
 
 
 def test_bad_data_and_workdir(run):

@@ -16,7 +16,7 @@ import pytest
 
 from segsiam_jax import evaluate, predict, train
 from segsiam_jax.checkpoint import Checkpointer
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import Preempted, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -87,7 +87,7 @@ def test_ten_steps_are_five_and_five(finished, tmp_path, monkeypatch):
     return len(calls) >= 5 or reached(self)
 
   monkeypatch.setattr(train.runtime.Preemption, "reached", stop_at_five)
-  with pytest.raises(train.Preempted):
+  with pytest.raises(Preempted):
     train.train_and_evaluate(config, str(tmp_path))
   monkeypatch.undo()
   assert data_position(tmp_path, 5)["next_index"] == 5

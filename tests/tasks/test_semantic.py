@@ -1,0 +1,69 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segsiam_jax import inputs, losses, runs
+from segsiam_jax.metrics.base import compute_all, widen
+
+
+@pytest.fixture
+def setup(tiny_config):
+  """(config, task, params, model_state, last evaluation batch)."""
+  data = inputs.open_inputs(tiny_config, train=False)
+  task = runs.make_task(tiny_config, data.element_spec)
+  params, model_state = jax.jit(task.init)(jax.random.key(0))
+  *_, batch = data.batches
+  return tiny_config, task, params, model_state, batch
+
+
+def test_padding_rows_count_for_nothing(setup):
+  _, task, params, model_state, batch = setup
+  assert batch["mask"].tolist() == [1, 0, 0, 0]
+  eval_step = jax.jit(task.eval_step)
+  padded = compute_all(widen(eval_step(params, model_state, batch)))
+  other = dict(batch, image=batch["image"].copy(), label=batch["label"].copy())
+  other["image"][1:], other["label"][1:] = 200, 1
+  assert padded == compute_all(widen(eval_step(params, model_state, other)))
+
+
+def test_scores_are_those_of_the_predictions(setup):
+  config, task, params, model_state, batch = setup
+  out = jax.jit(task.predict)(params, model_state, batch)
+  np.testing.assert_array_equal(out["label"], out["probabilities"].argmax(-1))
+  np.testing.assert_allclose(out["probabilities"].sum(-1), 1, rtol=1e-5)
+  metrics = compute_all(
+    widen(jax.jit(task.eval_step)(params, model_state, batch))
+  )
+  label, predicted = batch["label"][0], np.asarray(out["label"][0])
+  assert metrics["pixel_accuracy"] == pytest.approx((label == predicted).mean())
+  logits = jnp.log(out["probabilities"][:1])
+  entropy = losses.softmax_cross_entropy(logits, batch["label"][:1])
+  assert metrics["cross_entropy"] == pytest.approx(float(entropy[0]), rel=1e-4)
+  dice = losses.dice_loss(
+    logits, batch["label"][:1], smooth=config.loss.dice_smooth
+  )
+  assert metrics["loss"] == pytest.approx(float((entropy + dice)[0]), rel=1e-4)
+  assert set(task.empty_metrics()) == set(
+    task.eval_step(params, model_state, batch)
+  )
+
+
+def test_pictures_show_valid_rows_alone(setup):
+  _, task, params, model_state, batch = setup
+  out = jax.device_get(jax.jit(task.predict)(params, model_state, batch))
+  [picture] = task.draw(batch, out)
+  assert picture.shape == (32, 3 * 32, 3)
+
+
+def test_gradients_are_finite_when_everything_is_ignored(setup):
+  _, task, params, model_state, batch = setup
+  batch = dict(batch, label=np.full_like(batch["label"], 255))
+
+  def loss(params):
+    return task.loss_fn(params, model_state, batch, jax.random.key(0)).loss
+
+  value, grads = jax.jit(jax.value_and_grad(loss))(params)
+  assert value == 0
+  for leaf in jax.tree.leaves(grads):
+    assert jnp.isfinite(leaf).all()
