@@ -6,15 +6,12 @@ Exit codes: 0 finished, 2 bad input (do not retry), 75 preempted and saved
 (retry).
 """
 
-import logging
 import sys
 
-import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-EXIT_BAD_INPUT = 2
-EXIT_PREEMPTED = 75
+from segsiam_jax import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -35,17 +32,6 @@ _CHECKPOINT = flags.DEFINE_string(
 _PROFILE = flags.DEFINE_list(
   "profile", None, "train: first,last step to trace into WORKDIR/profile."
 )
-
-
-def _log_to_stderr() -> None:
-  """Shows this package's messages; libraries show their warnings."""
-  handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-  logger = logging.getLogger("segsiam_jax")
-  logger.handlers, logger.propagate = [handler], False
-  logger.setLevel(logging.INFO)
-  if not flags.FLAGS["verbosity"].present:
-    absl.logging.set_verbosity(absl.logging.WARNING)
 
 
 def _run() -> None:
@@ -83,37 +69,21 @@ def _run() -> None:
     )
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-  """Like absl's parser, but a mistake is one line and exit code 2."""
-  try:
-    rest = flags.FLAGS(argv)
-    if _CONFIG.value is not None:
-      _CONFIG.value.keys()  # A file that is missing raises only when used.
-    return rest
-  except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
-    # A config file that raises comes as one of the last three.
-    first, trace, rest = str(error).partition("Traceback (most recent call")
-    if trace:  # Of a config file that raised: what it said is the last line.
-      first += rest.strip().splitlines()[-1]
-    print(f"error: {' '.join(first.split())}", file=sys.stderr)
-    sys.exit(EXIT_BAD_INPUT)
-
-
 def main(argv: list[str]) -> None:
   from segsiam_jax.errors import Preempted, UserError
 
-  _log_to_stderr()
+  command_line.log_to_stderr()
   try:
     if len(argv) > 1:
       raise UserError(f"{argv[1]!r} is no flag; see --help")
     _run()
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(command_line.EXIT_BAD_INPUT)
   except Preempted as stop:
     print(f"preempted: saved at {stop}; run again to go on", file=sys.stderr)
-    sys.exit(EXIT_PREEMPTED)
+    sys.exit(command_line.EXIT_PREEMPTED)
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse_flags)
+  app.run(main, flags_parser=command_line.parse_flags)
