@@ -11,6 +11,7 @@ torchmetrics 1.9.0, segmentation-models-pytorch 0.6.0 and monai 1.6.1.
 import argparse
 import functools
 import importlib.util
+import os
 import statistics
 import sys
 import time
@@ -190,15 +191,28 @@ def hausdorff_case(rng: np.random.Generator) -> Case:
 
 
 def measure(case: Case, repeats: int) -> tuple[float, float]:
-  """Median seconds of ours and theirs, run in turns after a warm-up."""
-  times = ([], [])
+  """Median seconds of ours and theirs, run in turns after a warm-up.
+
+  PyTorch gets the better of one thread and all: on few or busy cores its
+  threads can cost more than they bring.
+  """
+  runs = {"ours": case.ours}
+  for threads in {1, os.cpu_count()}:
+    runs[threads] = functools.partial(with_threads, threads, case.theirs)
+  times = {name: [] for name in runs}
   for repeat in range(repeats + 1):
-    for function, seconds in zip((case.ours, case.theirs), times, strict=True):
+    for name, function in runs.items():
       start = time.perf_counter()
       function()
       if repeat:
-        seconds.append(time.perf_counter() - start)
-  return tuple(statistics.median(seconds) for seconds in times)
+        times[name].append(time.perf_counter() - start)
+  medians = {name: statistics.median(times[name]) for name in times}
+  return medians.pop("ours"), min(medians.values())
+
+
+def with_threads(threads: int, function: Callable[[], object]) -> None:
+  torch.set_num_threads(threads)
+  function()
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
-from segsiam_jax.losses.overlap import class_mean, region_weights
 from segsiam_jax.losses.pixels import (
   Activation,
   ClassWeights,
@@ -13,6 +12,7 @@ from segsiam_jax.losses.pixels import (
   probabilities,
   safe_divide,
 )
+from segsiam_jax.losses.regions import class_mean, region_weights
 from segsiam_jax.ops.distance_transform import distance_transform
 
 

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.overlap import Absent, class_mean, region_weights
 from segsiam_jax.losses.pixels import ClassWeights, prepare, probabilities
+from segsiam_jax.losses.regions import Absent, class_mean, region_weights
 
 # Resolution of errors where they are binned instead of sorted. The extension
 # is 1-Lipschitz in the largest change of an error, so that rounding errors to

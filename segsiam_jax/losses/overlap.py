@@ -1,98 +1,23 @@
 """Segmentation losses that compare regions: Dice, Jaccard, Tversky.
 
-Arguments they share:
-
-  logits: `(B, *S, K)`.
-  labels: `(B, *S)` integers in `[0, K)` or `ignore_label`; or, with
-    activation "sigmoid", `(B, *S, K)` of 0 and 1 for classes that overlap.
-    Binary masks are K = 1 with activation "sigmoid" and labels 0 and 1.
-  ignore_label: label of pixels that do not count; None if there is none.
-  class_weights: `(K,)` weights of the mean over classes.
-  where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
-  activation: "softmax" for exclusive classes, "sigmoid" otherwise.
-  smooth: added to the numerator and the denominator of the score.
-  include_background: whether class 0 counts.
-  absent: a class without labelled pixels is left out of the mean ("skip"), or
-    counts like any other ("count"): its loss is then near 1 as soon as a few
-    pixels are predicted, which only a larger `smooth` tempers.
-  batch: take the counts over all images of the batch instead of per image;
-    every image then gets the loss of the batch.
-  axis_name: with `batch`, the pmap axis to sum the counts over. Under jit the
-    batch is global already.
+All take the arguments of `dice_loss`, for any number of spatial axes, and
+return one value per image. They differ in how they weigh the soft counts of
+`regions.soft_counts`: true positives (TP), false positives, false negatives.
 """
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.pixels import (
-  Activation,
-  ClassWeights,
-  as_class_weights,
-  prepare,
-  probabilities,
-  safe_divide,
+from segsiam_jax.losses.pixels import Activation, ClassWeights, safe_divide
+from segsiam_jax.losses.regions import (
+  Absent,
+  SoftCounts,
+  class_mean,
+  region_weights,
+  soft_counts,
 )
-
-Absent = Literal["skip", "count"]
-
-
-class SoftCounts(NamedTuple):
-  """Expected pixel counts per image and class, each `(B, K)` float32.
-
-  Attributes:
-    true_positive: predicted probability inside the label.
-    predicted: predicted probability anywhere (TP + FP).
-    labelled: labelled pixels (TP + FN).
-  """
-
-  true_positive: jax.Array
-  predicted: jax.Array
-  labelled: jax.Array
-
-
-def soft_counts(
-  logits: jax.Array,
-  labels: jax.Array,
-  *,
-  ignore_label: int | None = 255,
-  where: jax.Array | None = None,
-  activation: Activation = "softmax",
-  squared: bool = False,
-  batch: bool = False,
-  axis_name: str | None = None,
-) -> SoftCounts:
-  """Counts that Dice, Jaccard and Tversky are made of.
-
-  Args:
-    squared: sum squared probabilities into `predicted`.
-    (others): described at the top of this module.
-
-  Returns:
-    The counts; `(1, K)` if `batch`.
-  """
-  pixels = prepare(
-    logits,
-    labels,
-    ignore_label=ignore_label,
-    where=where,
-    activation=activation,
-  )
-  probs = probabilities(pixels, activation)
-  axes = tuple(range(1, probs.ndim - 1))
-  counts = SoftCounts(
-    true_positive=(probs * pixels.targets).sum(axes),
-    predicted=(jnp.square(probs) if squared else probs).sum(axes),
-    labelled=pixels.targets.sum(axes),
-  )
-  if batch:
-    counts = jax.tree.map(lambda count: count.sum(0, keepdims=True), counts)
-  if axis_name is not None:
-    if not batch:
-      raise ValueError("axis_name sums over the batch; give batch=True too")
-    counts = jax.lax.psum(counts, axis_name)
-  return counts
 
 
 def dice_loss(
@@ -118,10 +43,26 @@ def dice_loss(
   classes with weights `1 / labelled^2`.
 
   Args:
+    logits: `(B, *S, K)`.
+    labels: `(B, *S)` integers in `[0, K)` or `ignore_label`; or, with
+      activation "sigmoid", `(B, *S, K)` of 0 and 1 for classes that overlap.
+      Binary masks are K = 1 with "sigmoid" and `(B, *S)` labels 0 and 1.
+    ignore_label: label of pixels that do not count; None if there is none.
+    class_weights: `(K,)` weights of the mean over classes.
+    where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
+    activation: "softmax" for exclusive classes, "sigmoid" otherwise.
+    smooth: added to the numerator and the denominator.
     squared: squared probabilities in the denominator, as V-Net.
     generalised: the generalised Dice loss; `smooth` is then in pixels of the
       rarest class, and an absent class that counts weighs as much as that.
-    (others): described at the top of this module.
+    include_background: whether class 0 counts.
+    absent: a class without labelled pixels is left out of the mean ("skip"),
+      or counts like any other ("count"): its loss is then near 1 as soon as
+      a few pixels are predicted, which only a larger `smooth` tempers.
+    batch: count over all images of the batch instead of per image; every
+      image then gets the loss of the batch.
+    axis_name: with `batch`, the pmap axis to sum the counts over. Under jit
+      the batch is global already.
 
   Returns:
     `(B,)` float32.
@@ -179,7 +120,7 @@ def jaccard_loss(
   `1 - (TP + smooth) / (TP + FP + FN + smooth)`.
 
   Args:
-    (all): described at the top of this module.
+    (all): as `dice_loss`.
 
   Returns:
     `(B,)` float32.
@@ -234,7 +175,7 @@ def tversky_loss(
   Args:
     alpha: weight of false positives.
     beta: weight of false negatives; above alpha it favours recall.
-    (others): described at the top of this module.
+    (others): as `dice_loss`.
 
   Returns:
     `(B,)` float32.
@@ -291,7 +232,7 @@ def focal_tversky_loss(
     gamma: exponent of `1 - index`. The paper writes it `1 / gamma` with
       gamma = 4/3; below 1 it keeps a gradient for nearly right classes, above
       1 it fades them.
-    (others): described at the top of this module.
+    (others): as `dice_loss`.
 
   Returns:
     `(B,)` float32.
@@ -363,42 +304,3 @@ def _score(
 ) -> jax.Array:
   """Smoothed ratio; nothing against nothing (0 / 0) is a perfect match."""
   return safe_divide(numerator + smooth, denominator + smooth, default=1.0)
-
-
-def region_weights(
-  labelled: jax.Array,
-  class_weights: ClassWeights | None,
-  include_background: bool,
-  absent: Absent,
-) -> jax.Array:
-  """Weights of the mean over classes: as given, background, absent.
-
-  Args:
-    labelled: `(B, K)` labelled pixels.
-    class_weights: see the module.
-    include_background: see the module.
-    absent: see the module.
-
-  Returns:
-    `(B, K)` float32.
-  """
-  num_classes = labelled.shape[-1]
-  weights = as_class_weights(class_weights, num_classes)
-  if not include_background:
-    if num_classes == 1:
-      raise ValueError(
-        "the only class of binary logits (B, *S, 1) is the foreground; leave "
-        "include_background=True"
-      )
-    weights = weights.at[0].set(0.0)
-  weights = jnp.broadcast_to(weights, labelled.shape)
-  if absent == "skip":
-    return jnp.where(labelled == 0, 0.0, weights)
-  if absent == "count":
-    return weights
-  raise ValueError(f"absent is {absent!r}; give one of {get_args(Absent)}")
-
-
-def class_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-  """Weighted mean over the last axis; 0 if nothing weighs."""
-  return safe_divide((weights * losses).sum(-1), weights.sum(-1))

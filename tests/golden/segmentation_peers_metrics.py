@@ -212,8 +212,8 @@ def panoptic(rows: Rows) -> None:
   for index, name in enumerate(("pq", "sq", "rq")):
     for category, row in zip((1, 0, 2, 3), values, strict=True):
       rows.add(
-        f"panoptic_quality/{name}/{category}",
-        ["predicted", "predicted_things", "regions", "things"],
+        f"PanopticQuality/{name}/{category}",
+        ["predicted_one", "predicted_things", "regions_one", "things"],
         {"classes": 4, "things": [1]},
         "torchmetrics PanopticQuality(things={1}, stuffs={0, 2, 3})",
         row[index],

@@ -40,6 +40,8 @@ def make_inputs() -> dict[str, np.ndarray]:
     "predicted": predicted,
     "predicted_square": predicted[:, :, :24],
     "nothing": np.zeros_like(regions),
+    "regions_one": regions[:1],
+    "predicted_one": predicted[:1],
     "things": things[None],
     "predicted_things": predicted_things[None],
   }

@@ -111,21 +111,20 @@ def test_panoptic_quality(seed, wrong, void):
 def test_masks_and_too_many_segments(rng):
   labels, ids = blocks(rng, K, 3), blocks(rng, 9, 2)
   other = (labels + 1) % K
-  of = functools.partial(
-    metrics.PanopticQuality.of, classes=K, things=THINGS, max_segments=32
-  )
   # The wrong second image is masked.
   predictions = np.stack([labels[0], other[1]])
-  state = of(predictions, ids, labels, ids, where=np.float32([1, 0]))
+  where = np.zeros(SHAPE, bool)
+  where[0] = True
+  state = compiled()(predictions, ids, labels, ids, where=where)
   assert state.compute()["pq"] == 1 and not state.false_positive.any()
   # Masked pixels belong to neither side.
   where = rng.uniform(size=SHAPE) < 0.5
-  state = of(np.where(where, labels, other), ids, labels, ids, where=where)
+  predictions = np.where(where, labels, other)
+  state = compiled()(predictions, ids, labels, ids, where=where)
   assert state.compute()["pq"] == 1
-  crowded = of(
-    labels * 0 + 1, np.arange(labels.size).reshape(SHAPE), labels, ids
-  )
-  assert np.isnan(crowded.compute()["pq"])
+  numbers = np.arange(labels.size).reshape(SHAPE)
+  state = compiled()(labels * 0 + 1, numbers, labels, ids, where=where)
+  assert np.isnan(state.compute()["pq"])
   empty = metrics.PanopticQuality.empty(K, things=THINGS)
   assert np.isnan(empty.compute()["pq"])
 
