@@ -4,6 +4,11 @@ import os
 import pathlib
 import tempfile
 
+# Programs are tiny here and many: compiling them takes most of the time.
+os.environ["XLA_FLAGS"] = (
+  "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+)
+
 import jax
 import numpy as np
 import pytest

@@ -103,3 +103,61 @@ def test_devices_must_share_a_batch(run):
     "4 devices do not divide it",
     "--config.train.batch_size=8",
   )
+
+
+def spoil_missing_mask(data):
+  (data / "train/masks/003.png").unlink()
+
+
+def spoil_mask_size(data):
+  Image.new("L", (30, 32)).save(data / "train/masks/003.png")
+
+
+def spoil_label_range(data):
+  Image.new("L", (32, 32), 9).save(data / "test/masks/003.png")
+
+
+def spoil_png(data):
+  path = data / "test/images/003.png"
+  path.write_bytes(path.read_bytes()[:300])
+
+
+def spoil_folder(data):
+  for path in (data / "test/images").iterdir():
+    path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("spoil", "flags", "words"),
+  [
+    (spoil_missing_mask, (), ("no mask for 1 of 12 images", "003.png")),
+    (spoil_mask_size, (), ("003.png", "the mask is 32x30")),
+    (spoil_label_range, (), ("test/masks/003.png", "label values 9")),
+    (spoil_png, (), ("test/images/003.png", "not a readable image")),
+    (spoil_folder, (), ("test/images", "no image files")),
+    (None, ("--config.model.base_width=8",), ("holds a run", "base_width")),
+    (None, ("--config.train.batch_size=4",), ("holds a run", "batch_size")),
+    (None, ("--config.data.train_split=train[60:]",), ("selects no images",)),
+    (None, ("--mode=eval", "--checkpoint=9"), ("no checkpoint of step 9",)),
+    (None, ("--mode=predict", "--input=x.png"), ("no such file",)),
+  ],
+)
+def test_bad_input_loses_nothing(run, spoil, flags, words):
+  """A trained workdir is the same after each mistake, byte for byte."""
+  workdir = f"--workdir={run.workdir}"
+  code, log = run(run.config, workdir)
+  assert code == 0, log
+
+  def contents():
+    return {
+      path: path.read_bytes()
+      for path in run.workdir.rglob("*")
+      if path.is_file()
+    }
+
+  before = contents()
+  if spoil is not None:
+    spoil(run.data)
+  fails(run(run.config, workdir, *flags), *words)
+  assert contents() == before

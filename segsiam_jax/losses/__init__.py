@@ -9,7 +9,6 @@ from segsiam_jax.losses.combine import (
   SEGMENTATION_LOSSES as SEGMENTATION_LOSSES,
 )
 from segsiam_jax.losses.combine import combine as combine
-from segsiam_jax.losses.in_batch import WeightedLoss as WeightedLoss
 from segsiam_jax.losses.in_batch import batch_triplet_loss as batch_triplet_loss
 from segsiam_jax.losses.in_batch import (
   multi_similarity_loss as multi_similarity_loss,
@@ -40,3 +39,4 @@ from segsiam_jax.losses.segmentation import (
 from segsiam_jax.losses.segmentation import (
   softmax_cross_entropy as softmax_cross_entropy,
 )
+from segsiam_jax.losses.weighted import WeightedLoss as WeightedLoss

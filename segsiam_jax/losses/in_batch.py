@@ -14,12 +14,13 @@ float32; integer `labels (B,)`, equal = same identity; `where (B,)`, nonzero =
 count; integer `ids (B,)`, equal = copies of one example, which form no pair.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from segsiam_jax.losses.masking import masked_logsumexp, zero_padding
+from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import (
   Metric,
   l2_normalize,
@@ -39,28 +40,6 @@ from segsiam_jax.ops.mining import (
 
 Mining = Literal["hard", "semi_hard", "all", "distance_weighted"]
 AverageOver = Literal["valid", "active"]
-
-
-class WeightedLoss(NamedTuple):
-  """Values to be averaged with weights.
-
-  Attributes:
-    values: `(A,)` float32, finite; 0 where the weight is 0.
-    weights: `(A,)` float32, how many terms of the mean the value stands for.
-  """
-
-  values: jax.Array
-  weights: jax.Array
-
-  def mean(self) -> jax.Array:
-    """Weighted mean, () float32; 0, with gradient 0, if no weight is left.
-
-    >>> float(WeightedLoss(jnp.array([1.0, 4.0]), jnp.array([2.0, 1.0])).mean())
-    2.0
-    """
-    total = jnp.sum(self.weights * self.values)
-    # Weights are counts: a sum below 1 is a sum of nothing.
-    return total / jnp.maximum(jnp.sum(self.weights), 1.0)
 
 
 def batch_triplet_loss(

@@ -11,8 +11,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.in_batch import WeightedLoss
 from segsiam_jax.losses.masking import masked_logsumexp, zero_padding
+from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import pairwise_cosine_similarities
 
 Guard = Literal["linear", "easy", "none"]
