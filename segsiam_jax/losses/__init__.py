@@ -9,6 +9,13 @@ from segsiam_jax.losses.combine import (
   SEGMENTATION_LOSSES as SEGMENTATION_LOSSES,
 )
 from segsiam_jax.losses.combine import combine as combine
+from segsiam_jax.losses.detection import BoxHeadLoss as BoxHeadLoss
+from segsiam_jax.losses.detection import RpnLoss as RpnLoss
+from segsiam_jax.losses.detection import box_head_loss as box_head_loss
+from segsiam_jax.losses.detection import giou_loss as giou_loss
+from segsiam_jax.losses.detection import mask_loss as mask_loss
+from segsiam_jax.losses.detection import rpn_loss as rpn_loss
+from segsiam_jax.losses.detection import smooth_l1_loss as smooth_l1_loss
 from segsiam_jax.losses.in_batch import batch_triplet_loss as batch_triplet_loss
 from segsiam_jax.losses.in_batch import (
   multi_similarity_loss as multi_similarity_loss,

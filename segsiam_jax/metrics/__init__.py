@@ -1,6 +1,12 @@
 """Metrics: mergeable states for loops, one-shot functions for scripts."""
 
 from segsiam_jax.metrics.class_mean import ClassMean as ClassMean
+from segsiam_jax.metrics.detection import (
+  CocoAveragePrecision as CocoAveragePrecision,
+)
+from segsiam_jax.metrics.detection import Detections as Detections
+from segsiam_jax.metrics.detection import GroundTruth as GroundTruth
+from segsiam_jax.metrics.detection import encode_mask as encode_mask
 from segsiam_jax.metrics.few_shot import EpisodeAccuracy as EpisodeAccuracy
 from segsiam_jax.metrics.few_shot import FewShotResult as FewShotResult
 from segsiam_jax.metrics.few_shot import episode_accuracy as episode_accuracy

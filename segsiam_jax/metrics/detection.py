@@ -1,0 +1,313 @@
+"""COCO average precision of boxes and masks, through pycocotools.
+
+The state lives on the host: what is kept of an image is its boxes and its
+run-length encoded masks, never a whole mask. States merge, also over
+processes, and an image that several of them saw counts once.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# What pycocotools' `stats` hold, in their order.
+STATISTICS = (
+  "AP",
+  "AP50",
+  "AP75",
+  "AP_small",
+  "AP_medium",
+  "AP_large",
+  "AR_1",
+  "AR_10",
+  "AR_100",
+  "AR_small",
+  "AR_medium",
+  "AR_large",
+)
+_KINDS = {"box": "bbox", "mask": "segm"}
+
+# A run-length encoded mask: {"size": [h, w], "counts": str}.
+Rle = Mapping[str, Any]
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+  """COCO run-length encoding of a mask.
+
+  Args:
+    mask: `(H, W)`, nonzero inside.
+
+  Returns:
+    `{"size": [H, W], "counts": str}`, ready for JSON.
+
+  >>> encode_mask(np.ones((2, 3), bool))
+  {'size': [2, 3], 'counts': '06'}
+  """
+  from pycocotools import mask as coco_mask
+
+  rle = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+  return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+
+
+@dataclasses.dataclass(frozen=True)
+class GroundTruth:
+  """What is in an image.
+
+  Attributes:
+    boxes: `(N, 4)` (x1, y1, x2, y2) in pixels of the original image.
+    classes: `(N,)` integers.
+    masks: N run-length encoded masks, or None for boxes alone.
+    is_crowd: `(N,)` bool, or None where nothing is.
+    areas: `(N,)` for the split by size, or None: of the masks, else of the
+      boxes.
+  """
+
+  boxes: np.ndarray
+  classes: np.ndarray
+  masks: Sequence[Rle] | None = None
+  is_crowd: np.ndarray | None = None
+  areas: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+  """What was found in an image.
+
+  Attributes:
+    boxes: `(M, 4)` (x1, y1, x2, y2) in pixels of the original image.
+    classes: `(M,)` integers.
+    scores: `(M,)`.
+    masks: M run-length encoded masks, or None for boxes alone.
+  """
+
+  boxes: np.ndarray
+  classes: np.ndarray
+  scores: np.ndarray
+  masks: Sequence[Rle] | None = None
+
+
+class CocoAveragePrecision:
+  """AP and AR over images added one by one.
+
+  >>> box = np.array([[2.0, 2.0, 9.0, 8.0]])
+  >>> state = CocoAveragePrecision(["cat"])
+  >>> state.add(7, (32, 32), GroundTruth(box, np.array([0])),
+  ...     Detections(box, np.array([0]), np.array([0.9])))
+  >>> round(state.compute()["box/AP"], 6)
+  1.0
+  """
+
+  def __init__(self, class_names: Sequence[str], *, first_class: int = 0):
+    """Makes an empty state.
+
+    Args:
+      class_names: one name a class.
+      first_class: the integer of the first of them: 1 where class 0 is the
+        background.
+    """
+    self._class_names = tuple(class_names)
+    self._first_class = first_class
+    # By image: everything, as plain lists.
+    self._images: dict[int | str, dict[str, Any]] = {}
+
+  def __len__(self) -> int:
+    return len(self._images)
+
+  def add(
+    self,
+    image_id: int | str,
+    size: tuple[int, int],
+    truth: GroundTruth,
+    found: Detections,
+  ) -> None:
+    """Adds an image; an id that is there already is replaced.
+
+    Args:
+      image_id: unique.
+      size: (height, width) of the original image.
+      truth: its objects.
+      found: detections in it, at most 100 of which count.
+    """
+    for what, given in (("truth", truth), ("found", found)):
+      self._check(what, given)
+    self._images[image_id] = {
+      "size": [int(length) for length in size],
+      "truth": _plain(truth),
+      "found": _plain(found),
+    }
+
+  def merge(self, other: "CocoAveragePrecision") -> "CocoAveragePrecision":
+    """A state of the images of both."""
+    if other._class_names != self._class_names:
+      raise ValueError("states of other classes do not merge")
+    merged = CocoAveragePrecision(
+      self._class_names, first_class=self._first_class
+    )
+    merged._images = {**self._images, **other._images}
+    return merged
+
+  def gather(self) -> "CocoAveragePrecision":
+    """A state of the images of all processes, on every process."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+      return self
+    # Ids as values: JSON would make strings of the keys.
+    text = json.dumps(list(self._images.items())).encode()
+    lengths = multihost_utils.process_allgather(np.array([len(text)]))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(text)] = np.frombuffer(text, np.uint8)
+    gathered = multihost_utils.process_allgather(padded)
+    merged = CocoAveragePrecision(
+      self._class_names, first_class=self._first_class
+    )
+    for row, length in zip(gathered, lengths.ravel(), strict=True):
+      items = json.loads(row[: int(length)].tobytes())
+      merged._images |= dict(items)
+    return merged
+
+  def compute(self) -> dict[str, float]:
+    """All twelve COCO numbers of boxes, and of masks where there are any.
+
+    Returns:
+      `box/AP`, `box/AP50`, ... (see `STATISTICS`), `mask/AP`, ..., and
+      `box/AP/<class>`, `mask/AP/<class>`. NaN where there is nothing to find.
+    """
+    values: dict[str, float] = {}
+    records = self._images.values()
+    with_masks = bool(self._images) and all(
+      record[part]["masks"] is not None
+      for record in records
+      for part in ("truth", "found")
+    )
+    for kind in ("box", "mask") if with_masks else ("box",):
+      for name, value in self._evaluate(kind).items():
+        values[f"{kind}/{name}"] = value
+    return values
+
+  def _evaluate(self, kind: str) -> dict[str, float]:
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+      evaluation = COCOeval(
+        self._to_coco("truth", kind), self._to_coco("found", kind), _KINDS[kind]
+      )
+      evaluation.evaluate()
+      evaluation.accumulate()
+      evaluation.summarize()
+    values = dict(zip(STATISTICS, evaluation.stats, strict=True))
+    # (thresholds, recalls, classes, areas, detections): all areas, 100 each.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    for index, class_name in enumerate(self._class_names):
+      known = precision[:, :, index]
+      known = known[known > -1]
+      values[f"AP/{class_name}"] = known.mean() if known.size else -1.0
+    return {
+      name: float(value) if value > -1 else float("nan")
+      for name, value in values.items()
+    }
+
+  def _to_coco(self, part: str, kind: str) -> Any:
+    """A `pycocotools.coco.COCO` of the truth or of the detections."""
+    from pycocotools.coco import COCO
+
+    images, annotations = [], []
+    # By id, as pycocotools does: where scores tie, the order decides, and it
+    # must not depend on which process saw what.
+    ids = sorted(self._images, key=lambda i: (isinstance(i, str), i))
+    for number, image_id in enumerate(ids, 1):
+      record = self._images[image_id]
+      height, width = record["size"]
+      images.append({"id": number, "height": height, "width": width})
+      content = record[part]
+      for index, (x1, y1, x2, y2) in enumerate(content["boxes"]):
+        annotation = {
+          "id": len(annotations) + 1,
+          "image_id": number,
+          "category_id": content["classes"][index] - self._first_class + 1,
+          "bbox": [x1, y1, x2 - x1, y2 - y1],
+          "iscrowd": int(_get(content, "is_crowd", index, 0)),
+          "area": _get(content, "areas", index, None),
+        }
+        if part == "found":
+          annotation["score"] = content["scores"][index]
+        if kind == "mask":
+          annotation["segmentation"] = content["masks"][index]
+        if annotation["area"] is None:
+          annotation["area"] = _area(content, index, kind, part)
+        annotations.append(annotation)
+    coco = COCO()
+    coco.dataset = {
+      "images": images,
+      "annotations": annotations,
+      "categories": [
+        {"id": number, "name": name}
+        for number, name in enumerate(self._class_names, 1)
+      ],
+    }
+    coco.createIndex()
+    return coco
+
+  def _check(self, what: str, given: GroundTruth | Detections) -> None:
+    count = len(given.boxes)
+    for field in dataclasses.fields(given):
+      value = getattr(given, field.name)
+      if value is not None and len(value) != count:
+        raise ValueError(f"{what}: {len(value)} {field.name} for {count} boxes")
+    classes = np.asarray(given.classes)
+    last = self._first_class + len(self._class_names)
+    if count and not ((self._first_class <= classes) & (classes < last)).all():
+      raise ValueError(
+        f"{what}: classes {np.unique(classes).tolist()} are not all in "
+        f"[{self._first_class}, {last})"
+      )
+
+
+def _plain(content: GroundTruth | Detections) -> dict[str, Any]:
+  """Lists of numbers, so that a state is JSON."""
+
+  def convert(value: Any) -> Any:
+    if value is None:
+      return None
+    if isinstance(value, Sequence):
+      return list(value)
+    return np.asarray(value).tolist()
+
+  return {
+    field.name: convert(getattr(content, field.name))
+    for field in dataclasses.fields(content)
+  }
+
+
+def _get(content: Mapping[str, Any], name: str, index: int, default: Any):
+  values = content.get(name)
+  return default if values is None else values[index]
+
+
+def _area(
+  content: Mapping[str, Any], index: int, kind: str, part: str
+) -> float:
+  """What decides small, medium and large.
+
+  A truth has one area whatever is evaluated: of its mask if it has one. A
+  detection's is that of what is evaluated, as in `COCO.loadRes`.
+  """
+  from pycocotools import mask as coco_mask
+
+  by_mask = content["masks"] is not None and (part == "truth" or kind == "mask")
+  if by_mask:
+    return float(coco_mask.area(_as_bytes(content["masks"][index])))
+  x1, y1, x2, y2 = content["boxes"][index]
+  return (x2 - x1) * (y2 - y1)
+
+
+def _as_bytes(rle: Rle) -> dict[str, Any]:
+  counts = rle["counts"]
+  if isinstance(counts, str):
+    counts = counts.encode()
+  return {"size": list(rle["size"]), "counts": counts}
