@@ -45,8 +45,9 @@ class Mean(MetricState):
 
   @classmethod
   def empty(cls) -> "Mean":
-    return cls(total=jnp.zeros((), jnp.float32),
-               count=jnp.zeros((), jnp.float32))
+    return cls(
+      total=jnp.zeros((), jnp.float32), count=jnp.zeros((), jnp.float32)
+    )
 
   @classmethod
   def of(cls, values: jax.Array, where: jax.Array | None = None) -> "Mean":

@@ -110,13 +110,13 @@ class UNet(nn.Module):
     for level in reversed(range(self.depth)):
       x = self._up(x, self.base_width * 2**level, f"upconv{level}")
       x = convs(jnp.concatenate([skips[level], x], -1), level, f"up{level}")
-    logits = nn.Conv(self.num_classes,
+    logits = nn.Conv(
+      self.num_classes,
       (1, 1),
       dtype=self.dtype,
       kernel_init=layers.he_normal,
-      name="logits",)(
-      x
-    )
+      name="logits",
+    )(x)
     return logits[:, :height, :width].astype(jnp.float32)
 
   def _up(self, x: jax.Array, features: int, name: str) -> jax.Array:

@@ -1,0 +1,46 @@
+"""What the documents say about imports is true, and complete."""
+
+import pathlib
+import re
+
+import pytest
+
+from segsiam_jax import losses, metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IMPORT = re.compile(r"`(from segsiam_jax[\w.]* import [\w, ]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_import_lines_work(page):
+  for line in IMPORT.findall(page.read_text()):
+    exec(line, {})
+
+
+@pytest.mark.parametrize("package", [losses, metrics])
+def test_every_public_name_is_in_the_readme(package):
+  text = " ".join(IMPORT.findall((ROOT / "README.md").read_text()))
+  named = set(re.findall(r"\w+", text))
+  public = {
+    name
+    for name, value in vars(package).items()
+    if not name.startswith("_")
+    and getattr(value, "__module__", "").startswith("segsiam_jax")
+  }
+  # Results are told of beside the functions that return them.
+  results = {
+    name
+    for name in public
+    if isinstance(value := getattr(package, name), type)
+    and issubclass(value, tuple)
+  }
+  missing = public - results - named
+  assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+  for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    if "://" not in target:
+      assert (page.parent / target).exists(), target
