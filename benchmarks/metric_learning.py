@@ -188,14 +188,7 @@ def main() -> None:
   parser.add_argument("--repeats", type=int, default=7)
   parser.add_argument("--gallery", type=int, default=10_000)
   parser.add_argument("--pairs", type=int, default=1_000_000)
-  parser.add_argument(
-    "--torch_threads",
-    type=int,
-    help="threads of torch; on a busy machine it is fastest with one",
-  )
   args = parser.parse_args()
-  if args.torch_threads:
-    torch.set_num_threads(args.torch_threads)
   warnings.simplefilter("ignore")
   rng = np.random.default_rng(0)
 
@@ -206,7 +199,7 @@ def main() -> None:
     yield retrieval_case(rng, args.gallery)
     yield from roc_cases(rng, args.pairs)
 
-  print_table(cases(), args.repeats)
+  print_table(cases(), args.repeats, torch.set_num_threads)
 
 
 if __name__ == "__main__":

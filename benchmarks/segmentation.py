@@ -11,14 +11,10 @@ torchmetrics 1.9.0, segmentation-models-pytorch 0.6.0 and monai 1.6.1.
 import argparse
 import functools
 import importlib.util
-import os
-import statistics
 import sys
-import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -27,6 +23,7 @@ from monai.metrics import compute_hausdorff_distance
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import MeanIoU
 
+from benchmarks.side_by_side import Case, print_table
 from segsiam_jax import losses, metrics
 from segsiam_jax.metrics.base import widen
 
@@ -41,15 +38,6 @@ from segmentation_models_pytorch import losses as smp_losses  # noqa: E402
 
 K = 19
 SIZE = 512
-
-
-class Case(NamedTuple):
-  """Two functions that do the same; both return when they are done."""
-
-  name: str
-  peer: str
-  ours: Callable[[], object]
-  theirs: Callable[[], object]
 
 
 def gradient_case(
@@ -190,31 +178,6 @@ def hausdorff_case(rng: np.random.Generator) -> Case:
   )
 
 
-def measure(case: Case, repeats: int) -> tuple[float, float]:
-  """Median seconds of ours and theirs, run in turns after a warm-up.
-
-  PyTorch gets the better of one thread and all: on few or busy cores its
-  threads can cost more than they bring.
-  """
-  runs = {"ours": case.ours}
-  for threads in {1, os.cpu_count()}:
-    runs[threads] = functools.partial(with_threads, threads, case.theirs)
-  times = {name: [] for name in runs}
-  for repeat in range(repeats + 1):
-    for name, function in runs.items():
-      start = time.perf_counter()
-      function()
-      if repeat:
-        times[name].append(time.perf_counter() - start)
-  medians = {name: statistics.median(times[name]) for name in times}
-  return medians.pop("ours"), min(medians.values())
-
-
-def with_threads(threads: int, function: Callable[[], object]) -> None:
-  torch.set_num_threads(threads)
-  function()
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--repeats", type=int, default=3)
@@ -233,14 +196,7 @@ def main() -> None:
     *mean_iou_cases(logits, labels, args.num_images),
     hausdorff_case(rng),
   ]
-  print("| what | ours, ms | peer, ms | faster | peer |")
-  print("|---|---|---|---|---|")
-  for case in cases:
-    ours, theirs = measure(case, args.repeats)
-    print(
-      f"| {case.name} | {ours * 1e3:.1f} | {theirs * 1e3:.1f} "
-      f"| {theirs / ours:.1f}x | {case.peer} |"
-    )
+  print_table(cases, args.repeats, torch.set_num_threads)
 
 
 if __name__ == "__main__":

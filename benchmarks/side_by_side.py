@@ -1,5 +1,6 @@
 """Times two functions that do the same, in turns, and prints a table."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -15,24 +16,42 @@ class Case(NamedTuple):
   theirs: Callable[[], object]
 
 
-def measure(case: Case, repeats: int) -> tuple[float, float]:
-  """Median seconds of ours and theirs, run in turns after a warm-up."""
-  times = ([], [])
+def measure(
+  case: Case, repeats: int, set_threads: Callable[[int], None]
+) -> tuple[float, float]:
+  """Median seconds of ours and theirs, run in turns after a warm-up.
+
+  The peer gets the better of one thread and all: on few or busy cores
+  PyTorch's threads can cost more than they bring.
+
+  Args:
+    case: what to run.
+    repeats: counted runs of each.
+    set_threads: sets the peer's number of threads (`torch.set_num_threads`).
+  """
+  settings = [None, *sorted({1, os.cpu_count()})]
+  times = {threads: [] for threads in settings}
   for repeat in range(repeats + 1):
-    for function, seconds in zip((case.ours, case.theirs), times, strict=True):
+    for threads in settings:
+      function = case.ours if threads is None else case.theirs
+      if threads is not None:
+        set_threads(threads)
       start = time.perf_counter()
       function()
       if repeat:
-        seconds.append(time.perf_counter() - start)
-  return tuple(statistics.median(seconds) for seconds in times)
+        times[threads].append(time.perf_counter() - start)
+  medians = {threads: statistics.median(times[threads]) for threads in settings}
+  return medians.pop(None), min(medians.values())
 
 
-def print_table(cases: Iterable[Case], repeats: int) -> None:
+def print_table(
+  cases: Iterable[Case], repeats: int, set_threads: Callable[[int], None]
+) -> None:
   """Measures each case and prints its row as soon as it is known."""
   print("| what | ours, ms | peer, ms | faster | peer |")
   print("|---|---|---|---|---|")
   for case in cases:
-    ours, theirs = measure(case, repeats)
+    ours, theirs = measure(case, repeats, set_threads)
     print(
       f"| {case.name} | {ours * 1e3:.1f} | {theirs * 1e3:.1f} "
       f"| {theirs / ours:.1f}x | {case.peer} |",
