@@ -7,7 +7,7 @@ preparation and compilation included.
   python -m segsiam_jax.main --config=configs/unet_digits.py \
     --workdir=runs/unet_digits
 
-With the ten digits as classes of their own, which takes about an hour:
+With the ten digits as classes of their own, a longer run (not yet measured):
 
   python -m segsiam_jax.main --config=configs/unet_digits.py:classes \
     --workdir=runs/unet_digits_classes
