@@ -8,7 +8,7 @@ Two of them are written for speed on purpose: on a CPU the gradient of
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -34,18 +34,35 @@ def he_normal(
   return flat.reshape(shape) * math.sqrt(2.0 / math.prod(shape[:-1]))
 
 
-def max_pool_2x2(x: Array) -> Array:
-  """2x2 max-pooling with stride 2; an odd last row or column is dropped.
+class Logits(NamedTuple):
+  """What a segmentation model returns.
+
+  Attributes:
+    main: (B, H, W, K) float32.
+    auxiliary: of heads that only help training, of the same shape.
+  """
+
+  main: Array
+  auxiliary: tuple[Array, ...] = ()
+
+
+def max_pool_2x2(x: Array, ceil: bool = False) -> Array:
+  """2x2 max-pooling with stride 2.
 
   Equal to `nn.max_pool(x, (2, 2), (2, 2), "VALID")`. Where values tie, the
   gradient is shared between them.
 
   Args:
     x: (B, H, W, C).
+    ceil: whether an odd last row or column is pooled by itself, as Caffe does,
+      or dropped.
 
   Returns:
-    (B, H // 2, W // 2, C).
+    (B, H // 2, W // 2, C), rounded up if `ceil`.
   """
+  if ceil:
+    # A pixel repeated leaves the maximum as it is.
+    x = pad_to_multiple(x, 2)
   height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
   x = x[:, :height, :width]
   rows = jnp.maximum(x[:, ::2], x[:, 1::2])

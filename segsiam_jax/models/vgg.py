@@ -66,12 +66,5 @@ class VGG16(nn.Module):
         )(x)
         x = nn.relu(x)
       features.append(x)
-      if self.ceil_pool:
-        x = _pad_to_even(x)
-      x = layers.max_pool_2x2(x)
+      x = layers.max_pool_2x2(x, ceil=self.ceil_pool)
     return (*features, x)
-
-
-def _pad_to_even(x: jax.Array) -> jax.Array:
-  """Repeats the last row or column, which leaves a maximum as it is."""
-  return layers.pad_to_multiple(x, 2)

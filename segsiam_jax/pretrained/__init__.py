@@ -1,0 +1,1 @@
+"""Foreign state dicts -> our variables, and back."""

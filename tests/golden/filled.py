@@ -1,0 +1,33 @@
+"""Weights by a formula of their name, so that none need to be stored.
+
+The peers' scripts and the tests both fill with it. `RandomState` is NumPy's
+frozen generator: its numbers never change.
+"""
+
+import math
+import zlib
+
+import numpy as np
+
+
+def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
+  """The values of one entry of a PyTorch state dict."""
+  random = np.random.RandomState(zlib.crc32(key.encode()))
+  noise = random.standard_normal(shape).astype(np.float32)
+  if key.endswith("running_var"):
+    return np.exp(0.2 * noise)
+  if key.endswith(("running_mean", "bias")):
+    return 0.1 * noise
+  if len(shape) < 2:  # the scale of a norm
+    return 0.6 + 0.1 * noise
+  return noise * math.sqrt(2.0 / math.prod(shape[1:]))
+
+
+def image(height: int, width: int, channels: int = 3) -> np.ndarray:
+  """A normalised image of smooth waves and noise: (1, H, W, C) float32."""
+  ys, xs = np.mgrid[:height, :width].astype(np.float32)
+  waves = np.stack(
+    [np.sin(0.2 * (k + 1) * xs + 0.1 * ys + k) for k in range(channels)], -1
+  )
+  noise = np.random.RandomState(0).standard_normal(waves.shape)
+  return (waves + 0.3 * noise)[None].astype(np.float32)

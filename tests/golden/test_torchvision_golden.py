@@ -1,0 +1,91 @@
+"""Same weights, same image: torchvision's features and logits."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segsiam_jax.models.fcn import FCNResNet
+from segsiam_jax.models.resnet import ResNet
+from segsiam_jax.models.vgg import VGG16
+from segsiam_jax.pretrained import torchvision
+from tests.golden.filled import fill, image
+
+STORED = np.load(pathlib.Path(__file__).parent / "torchvision_peers.npz")
+SIZE = (65, 97)
+
+
+def shapes(model, channels=3):
+  images = jax.ShapeDtypeStruct((1, *SIZE, channels), jnp.float32)
+  return jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
+
+
+def state_dict_of(template, to_state_dict):
+  """torchvision's state dict of a model's shape, filled by its names."""
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), template)
+  return {
+    key: fill(key, value.shape) for key, value in to_state_dict(zeros).items()
+  }
+
+
+def outputs(model, variables):
+  return jax.jit(model.apply)(variables, image(*SIZE))
+
+
+def sampled(feature):
+  return feature[:, ::3, ::3, ::7]
+
+
+@pytest.mark.parametrize(
+  "depth",
+  [18, pytest.param(34, marks=pytest.mark.slow), 50],
+)
+def test_resnet_features(depth):
+  model = ResNet(depth)
+  template = shapes(model)
+  state_dict = state_dict_of(template, torchvision.resnet_state_dict)
+  features = outputs(model, torchvision.resnet(state_dict, template))
+  for stage, feature in enumerate(features):
+    stored = STORED[f"resnet{depth}/{stage}"]
+    np.testing.assert_allclose(sampled(feature), stored, atol=1e-4)
+    assert feature.shape[-1] == model.channels[stage]
+    assert feature.shape[1] == -(-SIZE[0] // model.strides[stage])
+
+
+def test_vgg16_features():
+  model = VGG16()
+  template = shapes(model)
+  state_dict = state_dict_of(template, torchvision.vgg16_state_dict)
+  features = outputs(model, torchvision.vgg16(state_dict, template))
+  for feature, name in zip(
+    features, ("4", "9", "16", "23", "30", "last"), strict=True
+  ):
+    stored = STORED[f"vgg16/{name}"]
+    np.testing.assert_allclose(sampled(feature), stored, atol=1e-4)
+
+
+def test_fcn_resnet50_logits():
+  model = FCNResNet(21)
+  template = shapes(model)
+  count = sum(leaf.size for leaf in jax.tree.leaves(template["params"]))
+  assert count == 35_322_218
+  state_dict = state_dict_of(template, torchvision.fcn_resnet_state_dict)
+  logits = outputs(model, torchvision.fcn_resnet(state_dict, template))
+  for ours, name in ((logits.main, "out"), (logits.auxiliary[0], "aux")):
+    stored = STORED[f"fcn_resnet50/{name}"]
+    np.testing.assert_allclose(ours[:, ::2, ::3], stored, atol=1e-4)
+
+
+def test_parameter_counts():
+  for model, count in (
+    (FCNResNet(21, 101), 54_314_346),
+    (ResNet(18), 11_689_512 - 513_000),
+    (ResNet(34), 21_797_672 - 513_000),
+    (ResNet(50), 25_557_032 - 2_049_000),
+    (ResNet(101), 44_549_160 - 2_049_000),
+    (VGG16(), 14_714_688),
+  ):
+    params = shapes(model)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
