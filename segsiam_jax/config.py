@@ -198,6 +198,9 @@ _TASKS: dict[str, dict[str, Field]] = {
     "loss.label_smoothing": Field(0.0, "of cross-entropy", within(0, 1)),
     "loss.dice": Field(0.0, "weight", within(0)),
     "loss.dice_smooth": Field(1.0, "added above and below", within(0)),
+    "loss.auxiliary": Field(
+      0.5, "weight of the losses of auxiliary heads", within(0)
+    ),
     "loss.dice_batch": Field(False, "one Dice of the batch, not of each image"),
   },
 }
@@ -216,7 +219,22 @@ _MODELS: dict[str, dict[str, Field]] = {
     "model.remat": Field(False, "save memory, cost time"),
   },
 }
-_MODELS_OF_TASK = {"semantic": ("unet",)}
+_MODELS["fcn"] = {
+  "model.stride": Field(8, "FCN-32s, 16s or 8s", one_of(32, 16, 8)),
+  "model.learned_upsampling": Field(False, "train the 2x up-samplings"),
+  "model.at_once": Field(False, "scale pool4 and pool3, one stage"),
+  "model.width": Field(4096, "channels of fc6 and fc7", within(1)),
+  "model.dropout": Field(0.5, "rate after both", within(0, 0.99)),
+}
+_MODELS["fcn_resnet"] = {
+  "model.depth": Field(50, "of the ResNet", one_of(50, 101)),
+  "model.auxiliary": Field(True, "a head on the third stage, too"),
+  "model.norm": Field(
+    "batch", "normalisation", one_of("batch", "group", "none")
+  ),
+  "model.remat": Field(False, "save memory, cost time"),
+}
+_MODELS_OF_TASK = {"semantic": ("unet", "fcn", "fcn_resnet")}
 
 # Fields whose default is () in a config: their item type cannot be told from
 # it, so that the specification above holds an example item.
@@ -311,12 +329,13 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
     fail("data.eval_image_size", "give both numbers, or (0, 0)")
   if not (config.loss.cross_entropy or config.loss.dice):
     fail("loss.cross_entropy", "no loss is left; give one a weight")
-  deepest = 2**config.model.depth
-  if min(data.image_size) < deepest:
+  unet = config.model.name == "unet"
+  if unet and min(data.image_size) < 2**config.model.depth:
     fail(
       "data.image_size",
-      f"a U-Net of depth {config.model.depth} needs at least {deepest} pixels; "
-      "use larger crops or a smaller config.model.depth",
+      f"a U-Net of depth {config.model.depth} needs at least "
+      f"{2**config.model.depth} pixels; use larger crops or a smaller "
+      "config.model.depth",
     )
 
 

@@ -18,8 +18,9 @@ def set_field(config, name, value):
     node[last] = value
 
 
-def test_defaults_are_valid(config):
-  config_lib.validate(config)
+@pytest.mark.parametrize("model", ["unet", "fcn", "fcn_resnet"])
+def test_defaults_are_valid(model):
+  config_lib.validate(config_lib.default_config("semantic", model))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -10,16 +11,18 @@ import numpy as np
 from segsiam_jax import losses, overlays
 from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import Mean
+from segsiam_jax.models.fcn import FCN, FCNResNet
+from segsiam_jax.models.layers import Logits
 from segsiam_jax.models.unet import UNet
 from segsiam_jax.ops import augment
 from segsiam_jax.tasks import base
 
-MODELS = {"unet": UNet}
+MODELS = {"unet": UNet, "fcn": FCN, "fcn_resnet": FCNResNet}
 
 
 def make_model(
   config: ml_collections.ConfigDict, axis_name: str | None
-) -> UNet:
+) -> nn.Module:
   """The Linen module that `config.model` names."""
   fields = config.model.to_dict()
   return MODELS[fields.pop("name")](
@@ -108,14 +111,21 @@ def make_task(
     images, labels = jax.vmap(
       lambda key, image, label: augment.augment(key, image, label, settings)
     )(keys, batch["image"] / 255.0, batch["label"])
-    logits, new_state = model.apply(
+    out, new_state = model.apply(
       {"params": params, **model_state},
       normalize(images * 255.0),
       train=True,
       mutable=list(model_state),
       rngs={"dropout": dropout_rng},
     )
-    values = pixel_losses(logits, labels, batch["mask"])
+    out = out if isinstance(out, Logits) else Logits(out)
+    values = pixel_losses(out.main, labels, batch["mask"])
+    for logits in out.auxiliary:
+      helping = pixel_losses(logits, labels, batch["mask"])
+      values = {
+        name: value + config.loss.auxiliary * helping[name]
+        for name, value in values.items()
+      }
     return base.LossOutput(
       loss=base.global_mean(total_loss(values), batch["mask"], axis_name),
       model_state=new_state,
@@ -124,7 +134,8 @@ def make_task(
 
   def logits_of(params, model_state, batch):
     images = normalize(batch["image"].astype(jnp.float32))
-    return model.apply({"params": params, **model_state}, images, train=False)
+    out = model.apply({"params": params, **model_state}, images, train=False)
+    return out.main if isinstance(out, Logits) else out
 
   def eval_step(params, model_state, batch):
     logits = logits_of(params, model_state, batch)

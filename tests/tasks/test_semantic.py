@@ -1,10 +1,15 @@
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax import inputs, losses, runs
+from segsiam_jax import inputs, losses, runs, train
+from segsiam_jax.config import default_config
 from segsiam_jax.metrics.base import compute_all, widen
+from segsiam_jax.tasks import semantic
 
 
 @pytest.fixture
@@ -47,6 +52,43 @@ def test_scores_are_those_of_the_predictions(setup):
   assert set(task.empty_metrics()) == set(
     task.eval_step(params, model_state, batch)
   )
+
+
+def test_every_field_of_a_model_is_in_the_config():
+  """And the other way round, with the same default."""
+  for name, model in semantic.MODELS.items():
+    config = default_config("semantic", name).model.to_dict()
+    ours = {
+      field.name: field.default
+      for field in dataclasses.fields(model)
+      if field.name
+      not in ("num_classes", "dtype", "axis_name", "parent", "name")
+    }
+    config.pop("name")
+    if name == "unet":
+      # The paper's width is not the one to start with.
+      config["base_width"] = ours["base_width"]
+    assert config == ours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcn", "fcn_resnet"])
+def test_other_models_learn(tiny_config, name, tmp_path):
+  config = default_config("semantic", name)
+  for section in ("data", "augment", "loss", "train", "optimizer"):
+    config[section] = tiny_config[section]
+  config.optimizer.learning_rate = 1e-3
+  if name == "fcn":
+    config.model.width = 16
+    # 232 pixels a side with its padding: slow.
+    config.train.batch_size, config.train.num_steps = 4, 4
+    config.train.log_every = 2
+  train.train_and_evaluate(config, str(tmp_path))
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  losses_ = [
+    line["loss"] for line in map(json.loads, lines) if line["split"] == "train"
+  ]
+  assert losses_[-1] < losses_[0]
 
 
 def test_pictures_show_valid_rows_alone(setup):
