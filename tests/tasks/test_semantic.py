@@ -81,8 +81,9 @@ def test_other_models_learn(tiny_config, name, tmp_path):
   if name == "fcn":
     config.model.width = 16
     # 232 pixels a side with its padding: slow.
-    config.train.batch_size, config.train.num_steps = 4, 4
-    config.train.log_every = 2
+    config.train.batch_size, config.train.num_steps = 4, 8
+    config.train.log_every, config.train.eval_every = 4, 8
+    config.optimizer.learning_rate = 1e-4
   train.train_and_evaluate(config, str(tmp_path))
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   losses_ = [
