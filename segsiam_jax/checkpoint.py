@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from segsiam_jax import paths
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree
 
@@ -160,7 +160,7 @@ class Checkpointer:
     except (ValueError, KeyError) as error:
       raise UserError(
         f"{self._manager.directory}/{step}: does not fit this config "
-        f"({_first_line(error)}); use another --workdir, or load its weights "
+        f"({first_line(error)}); use another --workdir, or load its weights "
         "with config.init_from"
       ) from error
     return restored.state, restored.meta
@@ -203,8 +203,10 @@ def find(path: str, which: str, best_metric: str, best_mode: str) -> str:
       raise UserError(f"{root / FOLDER}: no complete checkpoint; train first")
     if which == "best":
       step = saved.best_step or step
-    elif which != "latest":
+    elif which.isdecimal():
       step = int(which)
+    elif which != "latest":
+      raise UserError(f"--checkpoint={which}: give 'best', 'latest' or a step")
   if not (root / FOLDER / str(step)).exists():
     raise UserError(f"{root / FOLDER}: no checkpoint of step {step}")
   return str(root / FOLDER / str(step))
@@ -296,10 +298,6 @@ def _nest(leaves: Mapping[str, Any], renamed: Mapping[str, str]) -> PyTree:
       node = node.setdefault(key, {})
     node[keys[-1]] = leaf
   return tree
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().splitlines()[0]
 
 
 def step_of(checkpoint: str) -> int:

@@ -71,10 +71,6 @@ def pair(meaning: str, low: float = -math.inf, ordered: bool = False) -> Check:
   return check
 
 
-def optional(check: Check) -> Check:
-  return lambda value: check(value) if value else ""
-
-
 DATA_SETS = (
   "digit_scenes/trimap",
   "digit_scenes/classes",

@@ -8,6 +8,16 @@ class UserError(Exception):
   """
 
 
+def first_line(error: Exception) -> str:
+  """The first line of what a library's exception says.
+
+  >>> first_line(ValueError("bad shape\\nand more")), first_line(ValueError())
+  ('bad shape', 'ValueError')
+  """
+  lines = str(error).strip().splitlines()
+  return lines[0] if lines else type(error).__name__
+
+
 class Preempted(Exception):
   """Training was told to stop, and has saved; run it again to go on.
 

@@ -120,9 +120,9 @@ class _Predictor:
       # The model knows objects at the size that they had in training.
       row = images.resize_image(row, tuple(data.image_size))
     inside = row.shape[:2]
-    pads = [(0, -length % _SIZE_STEP) for length in inside]
-    if data.fit == "resize":
-      pads = [(0, 0), (0, 0)]
+    # Resized, all have one size already.
+    multiple = 1 if data.fit == "resize" else _SIZE_STEP
+    pads = [(0, -length % multiple) for length in inside]
     row = np.pad(row, [*pads, (0, 0)], mode="edge")
     batch = {"image": np.repeat(row[None], self._mesh.size, axis=0)}
     placed = runtime.to_global(batch, self._mesh, self._config.backend)

@@ -193,7 +193,6 @@ class _Clock:
   def __init__(self, batch_size: int):
     self._batch_size = batch_size
     self._since = time.perf_counter()
-    self._step: int | None = None
     self._seconds_a_step = 0.0
 
   def restart(self) -> float:

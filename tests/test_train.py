@@ -149,6 +149,8 @@ def test_evaluate_alone_gives_the_same_scores(finished):
     assert metrics[name] == pytest.approx(logged[name], rel=1e-6)
   with pytest.raises(UserError, match="no checkpoint of step 7"):
     evaluate.evaluate(config, str(workdir), which="7")
+  with pytest.raises(UserError, match="'best', 'latest' or a step"):
+    evaluate.evaluate(config, str(workdir), which="newest")
 
 
 def test_pmap_goes_on_where_jit_stopped(finished, tmp_path):

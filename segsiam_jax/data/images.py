@@ -63,15 +63,6 @@ def read_label(path: Path) -> np.ndarray:
   return array
 
 
-def image_size(path: Path) -> tuple[int, int]:
-  """(height, width) from the file's header."""
-  try:
-    with Image.open(path) as image:
-      return image.height, image.width
-  except (OSError, SyntaxError, ValueError) as error:
-    raise UserError(f"{path}: not a readable image ({error})") from error
-
-
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
   """Grey to RGB by repetition, RGB to grey by ITU-R 601 luma.
 

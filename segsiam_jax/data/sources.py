@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 import segsiam_jax.data.builders.digit_scenes
 import segsiam_jax.data.builders.digits  # noqa: F401
 from segsiam_jax.data import adapters, images
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class TfdsSource:
       self._records = builder.as_data_source(split).data_source
     except (ValueError, KeyError) as error:
       raise UserError(
-        f"{name}: no split {split!r} ({_first_line(error)}); it has "
+        f"{name}: no split {split!r} ({first_line(error)}); it has "
         f"{', '.join(builder.info.splits)}"
       ) from error
     self._features = tfds.features.FeaturesDict(
@@ -118,8 +118,7 @@ class FolderSource:
     """Lists and checks the pairs of a split.
 
     Args:
-      root: folder that holds one folder a split, or `images/` and `masks/`
-        itself.
+      root: folder that holds one folder a split.
       split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
       class_names: one name a class.
       label_values: the mask value of each class where that is not its index,
@@ -227,10 +226,6 @@ def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
 def _listed(values: np.ndarray) -> str:
   shown = ", ".join(str(value) for value in values[:5])
   return shown + (", ..." if len(values) > 5 else "")
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().splitlines()[0] if str(error).strip() else ""
 
 
 def _pairs(folder: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
