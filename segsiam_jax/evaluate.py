@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-import grain
 import jax
 import ml_collections
 import numpy as np
@@ -36,7 +35,7 @@ class Evaluator:
   def __init__(
     self,
     task: Task,
-    batches: grain.IterDataset,
+    data: inputs.Inputs,
     *,
     mesh: Mesh,
     backend: str,
@@ -46,12 +45,13 @@ class Evaluator:
 
     Args:
       task: made for this backend.
-      batches: every example once, padded; the same number on every process.
+      data: its batches hold every example once, padded; the same number of
+        them on every process.
       mesh: the devices.
       backend: 'jit' or 'pmap'.
       num_pictures: how many rows of the first batches to draw.
     """
-    self._task, self._batches = task, batches
+    self._task, self._data = task, data
     self._mesh, self._backend = mesh, backend
     self._num_pictures = num_pictures
     self._eval_step = steps.make_eval_step(task, mesh=mesh, backend=backend)
@@ -71,7 +71,10 @@ class Evaluator:
     empty = jax.device_get(self._task.empty_metrics())
     total, so_far, unfetched = widen(empty), None, 0
     pictures: list[np.ndarray] = []
-    iterator = iter(self._batches)
+    host = None
+    if self._task.host_metrics is not None:
+      host = self._task.host_metrics(self._data.source)
+    iterator = iter(self._data.batches)
     try:
       for batch in iterator:
         placed = runtime.to_global(batch, self._mesh, self._backend)
@@ -82,9 +85,13 @@ class Evaluator:
           so_far = jax.device_put(empty, runtime.replicated(self._mesh))
         so_far = self._eval_step(state, placed, so_far)
         unfetched += elements
-        if len(pictures) < self._num_pictures:
+        draws = len(pictures) < self._num_pictures
+        if draws or host is not None:
           predictions = self._predict_step(state, placed)
           predictions = runtime.to_local(predictions, self._backend)
+        if host is not None:
+          host.add(batch, predictions)
+        if draws:
           pictures += self._task.draw(batch, predictions)
         if should_stop():
           return None
@@ -92,7 +99,10 @@ class Evaluator:
       iterator.close()
     if so_far is not None:
       total = merge_all(total, widen(so_far))
-    return Evaluation(compute_all(total), pictures[: self._num_pictures])
+    metrics = compute_all(total)
+    if host is not None:
+      metrics |= host.gather().compute()
+    return Evaluation(metrics, pictures[: self._num_pictures])
 
 
 class Evaluation(NamedTuple):
@@ -130,7 +140,7 @@ def evaluate(
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
   evaluator = Evaluator(
     task,
-    data.batches,
+    data,
     mesh=mesh,
     backend=config.backend,
     num_pictures=config.train.num_pictures,

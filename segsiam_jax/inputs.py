@@ -28,23 +28,10 @@ class Inputs(NamedTuple):
 def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
   """Opens the training or the evaluation split of a valid configuration."""
   data = config.data
-  split = data.train_split if train else data.eval_split
   batch_size = (
     config.train.batch_size if train else config.train.eval_batch_size
   )
-  source = sources.open_source(
-    data.name,
-    split,
-    data_dir=data.dir,
-    class_names=tuple(data.class_names),
-    label_values=tuple(data.label_values),
-  )
-  image_size = tuple(data.image_size)
-  if not train and data.eval_image_size[0]:
-    image_size = tuple(data.eval_image_size)
-  rows = semantic.SemanticRows(
-    image_size=image_size, channels=data.channels, fit=data.fit, train=train
-  )
+  source, rows = _OPENERS[config.task](config, train)
   batches = pipeline.make_pipeline(
     source,
     rows,
@@ -58,3 +45,26 @@ def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
   )
   spec = pipeline.element_spec(rows, batch_size)
   return Inputs(source, rows, batches, spec)
+
+
+def _semantic(
+  config: ml_collections.ConfigDict, train: bool
+) -> tuple[sources.Source, pipeline.Rows]:
+  data = config.data
+  source = sources.open_source(
+    data.name,
+    data.train_split if train else data.eval_split,
+    data_dir=data.dir,
+    class_names=tuple(data.class_names),
+    label_values=tuple(data.label_values),
+  )
+  image_size = tuple(data.image_size)
+  if not train and data.eval_image_size[0]:
+    image_size = tuple(data.eval_image_size)
+  rows = semantic.SemanticRows(
+    image_size=image_size, channels=data.channels, fit=data.fit, train=train
+  )
+  return source, rows
+
+
+_OPENERS = {"semantic": _semantic}

@@ -92,7 +92,7 @@ def train_and_evaluate(
   )
   evaluator = Evaluator(
     task,
-    eval_data.batches,
+    eval_data,
     mesh=mesh,
     backend=config.backend,
     num_pictures=settings.num_pictures,

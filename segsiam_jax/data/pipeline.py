@@ -62,18 +62,22 @@ class _ReadRows(grain.transforms.RandomMap):
       rng = np.random.default_rng(seed)
       row = dict(self._rows(self._source[index], rng))
     row["mask"] = np.float32(index >= 0)
+    row["index"] = np.int32(index)
     return row
 
 
 def element_spec(
   rows: Rows, batch_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes and dtypes of a batch of `batch_size` rows, with its mask."""
+  """Shapes and dtypes of a batch of `batch_size` rows; adds mask and index."""
   spec = {
     name: jax.ShapeDtypeStruct((batch_size, *row.shape), row.dtype)
     for name, row in rows.spec().items()
   }
-  return spec | {"mask": jax.ShapeDtypeStruct((batch_size,), np.float32)}
+  return spec | {
+    "mask": jax.ShapeDtypeStruct((batch_size,), np.float32),
+    "index": jax.ShapeDtypeStruct((batch_size,), np.int32),
+  }
 
 
 def make_pipeline(
@@ -92,7 +96,8 @@ def make_pipeline(
 
   Training batches go on for ever, each epoch in another order. Evaluation
   batches hold every example once, in order; the last one is padded with rows
-  whose `mask` is 0, and every process has the same number of batches.
+  whose `mask` is 0, and every process has the same number of batches. A row's
+  `index` is its example's in the source, -1 for padding.
 
   Args:
     source: random-access examples.

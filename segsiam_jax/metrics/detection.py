@@ -8,11 +8,12 @@ processes, and an image that several of them saw counts once.
 import contextlib
 import dataclasses
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from segsiam_jax.metrics.gather import gather
 
 # What pycocotools' `stats` hold, in their order.
 STATISTICS = (
@@ -152,23 +153,10 @@ class CocoAveragePrecision:
 
   def gather(self) -> "CocoAveragePrecision":
     """A state of the images of all processes, on every process."""
-    import jax
-    from jax.experimental import multihost_utils
-
-    if jax.process_count() == 1:
-      return self
-    # Ids as values: JSON would make strings of the keys.
-    text = json.dumps(list(self._images.items())).encode()
-    lengths = multihost_utils.process_allgather(np.array([len(text)]))
-    padded = np.zeros(int(lengths.max()), np.uint8)
-    padded[: len(text)] = np.frombuffer(text, np.uint8)
-    gathered = multihost_utils.process_allgather(padded)
     merged = CocoAveragePrecision(
       self._class_names, first_class=self._first_class
     )
-    for row, length in zip(gathered, lengths.ravel(), strict=True):
-      items = json.loads(row[: int(length)].tobytes())
-      merged._images |= dict(items)
+    merged._images = dict(gather(list(self._images.items())))
     return merged
 
   def compute(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a task is: pure functions that the compiled steps are made of."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import numpy as np
 from segsiam_jax.metrics.base import MetricState
 
 PyTree = Any
-# Static shapes; always 'mask': (B,) float32, 0 for a padding row.
+# Static shapes; always 'mask': (B,) float32, 0 for a padding row, and 'index':
+# (B,) int32, the example's in its source.
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, MetricState]
 
@@ -29,6 +30,22 @@ class LossOutput(NamedTuple):
   metrics: Metrics
 
 
+class HostMetrics(Protocol):
+  """Metrics that need whole results rather than sums, such as COCO's AP.
+
+  They are kept on the host, and made for the examples of one split.
+  """
+
+  def add(self, batch: Batch, predictions: Mapping[str, np.ndarray]) -> None:
+    """Takes this process's rows of a batch; padding rows have mask 0."""
+
+  def gather(self) -> "HostMetrics":
+    """Those of all processes together, on every process."""
+
+  def compute(self) -> dict[str, float]:
+    """The metrics by name."""
+
+
 class Task(NamedTuple):
   """Pure functions of parameters and batches.
 
@@ -40,6 +57,8 @@ class Task(NamedTuple):
     empty_metrics: () -> metrics of no examples, as `eval_step` returns them.
     draw: (batch, predictions), both on the host -> one (h, w, 3) uint8 picture
       a valid row, for people to look at.
+    host_metrics: source of the split -> empty `HostMetrics`, or None. A row's
+      `index` is its example's in the source.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -48,6 +67,7 @@ class Task(NamedTuple):
   predict: Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]
   empty_metrics: Callable[[], Metrics]
   draw: Callable[[Batch, Mapping[str, np.ndarray]], list[np.ndarray]]
+  host_metrics: Callable[[Any], HostMetrics] | None = None
 
 
 def global_mean(

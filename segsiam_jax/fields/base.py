@@ -1,0 +1,67 @@
+"""What a field of a configuration is, and the checks of its value."""
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Check = Callable[[Any], str]
+# (field, complaint) -> raises UserError.
+Fail = Callable[[str, str], None]
+
+
+class Field(NamedTuple):
+  """One field.
+
+  Attributes:
+    default: its type is the field's type; a tuple's items give theirs.
+    meaning: one line of documentation.
+    check: value -> complaint, '' if there is none.
+    empty: whether a config starts with (), and `default` is only an example
+      that gives the type of the items.
+  """
+
+  default: Any
+  meaning: str
+  check: Check = lambda value: ""
+  empty: bool = False
+
+
+def one_of(*choices: Any) -> Check:
+  def check(value: Any) -> str:
+    if value in choices:
+      return ""
+    close = difflib.get_close_matches(str(value), map(str, choices), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"expected one of {', '.join(map(repr, choices))}{hint}"
+
+  return check
+
+
+def within(low: float = -math.inf, high: float = math.inf) -> Check:
+  """Both ends included; of a tuple, every item."""
+
+  def check(value: Any) -> str:
+    values = value if isinstance(value, tuple) else (value,)
+    if all(low <= item <= high for item in values):
+      return ""
+    if high == math.inf:
+      return f"expected at least {low}"
+    return f"expected {low} to {high}"
+
+  return check
+
+
+def pair(meaning: str, low: float = -math.inf, ordered: bool = False) -> Check:
+  """Two numbers, each at least `low`; the first not above if `ordered`."""
+
+  def check(value: Any) -> str:
+    if len(value) != 2:
+      return f"expected {meaning}, such as '(1, 2)'"
+    if min(value) < low:
+      return f"expected {meaning}, each at least {low}"
+    if ordered and value[0] > value[1]:
+      return f"expected {meaning}, the smaller one first"
+    return ""
+
+  return check

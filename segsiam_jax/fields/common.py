@@ -1,0 +1,96 @@
+"""Fields that every task has."""
+
+import ml_collections
+
+from segsiam_jax.fields.base import Fail, Field, one_of, within
+
+FIELDS: dict[str, Field] = {
+  "seed": Field(0, "of parameters, order and augmentation", within(0)),
+  "backend": Field(
+    "jit", "'jit' over all devices, or 'pmap'", one_of("jit", "pmap")
+  ),
+  "dtype": Field(
+    "float32",
+    "compute dtype; parameters and losses are float32",
+    one_of("float32", "bfloat16"),
+  ),
+  "init_from": Field("", "workdir or checkpoint to take the weights from"),
+  "init_skip": Field(
+    "", "regular expression: parameters that init_from leaves fresh"
+  ),
+  "train.batch_size": Field(8, "images of a step, all devices", within(1)),
+  "train.eval_batch_size": Field(8, "the same in evaluation", within(1)),
+  "train.num_steps": Field(1000, "optimizer steps in all", within(1)),
+  "train.grad_accum": Field(
+    1, "parts that a batch is worked through in", within(1)
+  ),
+  "train.ema_decay": Field(
+    0.0, "of averaged parameters, 0 for none", within(0, 0.999999)
+  ),
+  "train.log_every": Field(50, "steps between log lines", within(1)),
+  "train.eval_every": Field(500, "steps between evaluations", within(1)),
+  "train.checkpoint_every": Field(500, "steps between checkpoints", within(1)),
+  "train.keep": Field(2, "latest checkpoints to keep", within(1)),
+  "train.best_metric": Field("", "evaluation metric of the best checkpoint"),
+  "train.best_mode": Field(
+    "max", "whether it should be large or small", one_of("max", "min")
+  ),
+  "train.num_pictures": Field(
+    12, "pictures of every evaluation; 0 for none", within(0)
+  ),
+  "optimizer.name": Field(
+    "adamw", "update rule", one_of("sgd", "momentum", "adamw", "lamb")
+  ),
+  "optimizer.learning_rate": Field(1e-3, "peak", within(0)),
+  "optimizer.momentum": Field(0.9, "of 'momentum'", within(0, 1)),
+  "optimizer.nesterov": Field(False, "of 'momentum'"),
+  "optimizer.b1": Field(0.9, "of adamw and lamb", within(0, 1)),
+  "optimizer.b2": Field(0.999, "of adamw and lamb", within(0, 1)),
+  "optimizer.eps": Field(1e-8, "of adamw and lamb", within(0)),
+  "optimizer.weight_decay": Field(
+    0.0, "of kernels; not of biases and norms", within(0)
+  ),
+  "optimizer.clip_norm": Field(
+    0.0, "largest global norm of the gradient, 0 for any", within(0)
+  ),
+  "optimizer.schedule": Field(
+    "cosine",
+    "of the learning rate",
+    one_of("constant", "cosine", "polynomial", "step"),
+  ),
+  "optimizer.warmup_steps": Field(0, "of linear warm-up", within(0)),
+  "optimizer.end_factor": Field(
+    0.0, "last rate over peak, cosine and polynomial", within(0, 1)
+  ),
+  "optimizer.power": Field(0.9, "of polynomial", within(0)),
+  "optimizer.step_boundaries": Field(
+    (0.6, 0.85), "fractions of all steps where 'step' drops", within(0, 1)
+  ),
+  "optimizer.step_factor": Field(0.1, "what it drops by", within(0, 1)),
+  "data.dir": Field("", "the folder, or where TFDS keeps its data"),
+  "data.train_split": Field("train", "such as 'train' or 'train[:80%]'"),
+  "data.eval_split": Field("test", "split of evaluations"),
+  "data.channels": Field(3, "of the model's input", within(1)),
+  "data.mean": Field((127.5,) * 3, "of the channels, in 0..255"),
+  "data.std": Field((63.75,) * 3, "of the channels", within(1e-6)),
+  "data.workers": Field(0, "reading processes; 0 for threads alone", within(0)),
+  "data.threads": Field(4, "reading threads", within(1)),
+}
+
+
+def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
+  """What no field can tell alone."""
+  data, train = config.data, config.train
+  for name in ("mean", "std"):
+    if len(data[name]) != data.channels:
+      fail(f"data.{name}", f"expected data.channels = {data.channels} numbers")
+  if train.batch_size % train.grad_accum:
+    fail("train.grad_accum", f"does not divide batch_size {train.batch_size}")
+  if config.optimizer.warmup_steps >= train.num_steps:
+    fail(
+      "optimizer.warmup_steps",
+      f"not below train.num_steps = {train.num_steps}",
+    )
+  boundaries = config.optimizer.step_boundaries
+  if list(boundaries) != sorted(boundaries):
+    fail("optimizer.step_boundaries", "not in rising order")
