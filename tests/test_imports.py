@@ -19,6 +19,7 @@ LAYERS = (
   ("state", "runtime"),
   ("steps", "checkpoint", "writers", "inputs"),
   ("runs",),
+  ("prediction",),
   ("train", "evaluate", "predict"),
   ("main",),
 )

@@ -1,0 +1,98 @@
+"""The files of a prediction: which to read, what to call and how to write."""
+
+import collections
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from segsiam_jax import overlays
+from segsiam_jax.data import images
+from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+LINES_FILE = "predictions.jsonl"
+
+
+def list_files(inputs: Sequence[str]) -> dict[pathlib.Path, str]:
+  """Files by path, each with the stem of its outputs' names.
+
+  Args:
+    inputs: image files, or folders of them.
+
+  Returns:
+    Stems that differ: NAME, or more of the path where NAME is not unique.
+
+  Raises:
+    UserError: nothing is named, or what is named does not exist.
+  """
+  if not inputs:
+    raise UserError("--input: name image files or folders to predict on")
+
+  def expand() -> Iterator[pathlib.Path]:
+    for name in inputs:
+      path = pathlib.Path(name)
+      if path.is_dir():
+        yield from images.list_images(path)
+      elif path.is_file():
+        yield path
+      else:
+        raise UserError(f"--input={name}: no such file or folder")
+
+  paths = list(dict.fromkeys(expand()))
+  stems = collections.Counter(path.stem for path in paths)
+  return {
+    path: path.stem if stems[path.stem] == 1 else "_".join(path.parts[-2:])
+    for path in paths
+  }
+
+
+def predict_each(
+  files: Mapping[pathlib.Path, str],
+  target: epath.Path,
+  predict_one: Callable[[pathlib.Path, str], Mapping[str, Any]],
+) -> list[str]:
+  """Predicts file by file; one that fails does not stop the others.
+
+  Args:
+    files: see `list_files`.
+    target: folder; its predictions.jsonl gets a line a file.
+    predict_one: (path, stem) -> what the file's line says beside `file`;
+      raises `UserError` for a file that cannot be predicted.
+
+  Returns:
+    A complaint for every such file, logged already.
+  """
+  complaints = []
+  with (target / LINES_FILE).open("w") as lines:
+    for path, stem in files.items():
+      try:
+        line = predict_one(path, stem)
+      except UserError as error:
+        complaints.append(str(error))
+        _logger.error("%s", error)
+        continue
+      lines.write(json.dumps({"file": str(path), **line}) + "\n")
+  return complaints
+
+
+def save_png(path: epath.Path, array: np.ndarray, num_classes: int = 0) -> None:
+  """Writes (H, W) or (H, W, 3) uint8; class indices get a palette.
+
+  Args:
+    path: to write to.
+    array: of the picture.
+    num_classes: of an array of class indices, so that viewers show colours;
+      0 for a picture.
+  """
+  image = Image.fromarray(array)
+  if num_classes:
+    image.putpalette(overlays.palette(num_classes).tobytes())
+  with path.open("wb") as file:
+    image.save(file, "PNG")
