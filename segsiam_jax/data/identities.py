@@ -1,0 +1,388 @@
+"""Sources of identities, and what is planned from their index arrays alone.
+
+A source for Siamese networks tells who or what every example shows before any
+image is read. So pairs, trials and batches (`segsiam_jax.data.sampling`) are
+planned as indices, the same on every process.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from segsiam_jax.errors import UserError
+
+
+class Pairs(NamedTuple):
+  """Pairs to be verified; (P,) arrays.
+
+  Attributes:
+    first: int64 index of an example in its source.
+    second: likewise.
+    same: bool, both have one identity.
+    fold: int64 fold of the protocol; all 0 where it has none.
+    kind: int64 index into `kinds`.
+    kinds: names of the sorts of pairs that are reported apart, such as
+      ('genuine', 'random', 'skilled'); () for one sort.
+  """
+
+  first: np.ndarray
+  second: np.ndarray
+  same: np.ndarray
+  fold: np.ndarray
+  kind: np.ndarray
+  kinds: tuple[str, ...] = ()
+
+
+class Trials(NamedTuple):
+  """N-way K-shot trials: which of N identities does a query show?
+
+  Attributes:
+    query: (T,) int64 index of an example in its source.
+    support: (T, N, K) int64 indices: K examples of each of N identities.
+    answer: (T,) int64 in [0, N), the query's identity.
+    episode: (T,) int64, equal for trials that share a support set, such as
+      the twenty of one of Lake's runs; intervals are computed over episodes.
+  """
+
+  query: np.ndarray
+  support: np.ndarray
+  answer: np.ndarray
+  episode: np.ndarray
+
+
+class IdentitySource(Protocol):
+  """Random-access examples of identities. Inherit to get the defaults.
+
+  `source[i]` is a dictionary:
+
+      image: (H, W, C) uint8
+      label: int identity, an index into class_names
+      group: int, what the identity belongs to (alphabet, family, clinic)
+      id: str that people find the example by, such as its path
+
+  The arrays below are known without decoding an image.
+
+  Attributes:
+    class_names: name of each identity. Two splits of a data set name the same
+      identity alike: this is how a shared one is found.
+    labels: (n,) int identity of each example.
+    groups: (n,) int group of each example; all 0 where there are none.
+    contents: (n,) int, equal for examples whose images are equal to the last
+      pixel (exact duplicates), or None if no two are. They are never a pair.
+    pairs: published pairs, or None.
+    episodes: published trials, or None.
+  """
+
+  class_names: tuple[str, ...]
+  labels: np.ndarray
+  groups: np.ndarray
+  contents: np.ndarray | None = None
+  pairs: Pairs | None = None
+  episodes: Trials | None = None
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class Index:
+  """Who is where: the examples of every identity and of every group.
+
+  Attributes:
+    labels: (n,) int64.
+    groups: (n,) int64.
+    contents: (n,) int64; equal for exact duplicates.
+    num_identities: number of identities, those without examples included.
+  """
+
+  def __init__(
+    self,
+    labels: np.ndarray,
+    groups: np.ndarray | None = None,
+    contents: np.ndarray | None = None,
+    num_identities: int | None = None,
+  ):
+    """Sorts the examples by identity.
+
+    Args:
+      labels: (n,) int.
+      groups: (n,) int, or None for one group.
+      contents: (n,) int, or None for no duplicates.
+      num_identities: None for the largest label + 1.
+    """
+    self.labels = np.asarray(labels, np.int64)
+    size = len(self.labels)
+    self.groups = (
+      np.zeros(size, np.int64)
+      if groups is None
+      else np.asarray(groups, np.int64)
+    )
+    self.contents = (
+      np.arange(size) if contents is None else np.asarray(contents, np.int64)
+    )
+    if num_identities is None:
+      num_identities = int(self.labels.max(initial=-1)) + 1
+    self.num_identities = num_identities
+    self.counts = np.bincount(self.labels, minlength=num_identities)
+    self._nonempty = np.flatnonzero(self.counts)
+    self._order = np.argsort(self.labels, kind="stable")
+    self._starts = np.concatenate([[0], np.cumsum(self.counts)])
+    pairs = np.unique(np.stack([self.groups, self.labels]), axis=1)
+    self._group_names, starts = np.unique(pairs[0], return_index=True)
+    self._in_group = np.split(pairs[1], starts[1:])
+
+  @classmethod
+  def of(cls, source: IdentitySource) -> "Index":
+    """The index of a source."""
+    return cls(
+      source.labels, source.groups, source.contents, len(source.class_names)
+    )
+
+  def members(self, identity: int) -> np.ndarray:
+    """(count,) the examples of an identity."""
+    return self._order[self._starts[identity] : self._starts[identity + 1]]
+
+  @property
+  def group_names(self) -> np.ndarray:
+    """(G,) the values of `groups` that occur."""
+    return self._group_names
+
+  def identities_of_group(self, group: int) -> np.ndarray:
+    """The identities with an example in a group, ascending."""
+    return self._in_group[np.searchsorted(self._group_names, group)]
+
+  def with_a_pair(self) -> np.ndarray:
+    """The identities with two examples that are no duplicates, ascending."""
+    distinct = np.unique(np.stack([self.labels, self.contents]), axis=1)[0]
+    counts = np.bincount(distinct, minlength=self.num_identities)
+    return np.flatnonzero(counts >= 2)
+
+  def draw_other_image(
+    self, example: int, rng: np.random.Generator
+  ) -> int | None:
+    """A random image of the same identity that is no copy of it, or None."""
+    members = self.members(self.labels[example])
+    members = members[self.contents[members] != self.contents[example]]
+    return int(rng.choice(members)) if len(members) else None
+
+  def draw_other_identity(
+    self, example: int, rng: np.random.Generator, within_group: bool = False
+  ) -> int | None:
+    """A random example of another identity, or None.
+
+    Args:
+      example: whose identity is left out.
+      rng: draws an identity first, then one of its examples.
+      within_group: only of identities in the example's group, and only their
+        examples there.
+    """
+    own = self.labels[example]
+    identities = self._nonempty
+    if within_group:
+      identities = self.identities_of_group(self.groups[example])
+    if len(identities) < 2:
+      return None
+    # The other identities, without a copy of them all: `own` is skipped.
+    place = int(np.searchsorted(identities, own))
+    drawn = int(rng.integers(len(identities) - 1))
+    identity = identities[drawn + (drawn >= place)]
+    members = self.members(identity)
+    allowed = self.contents[members] != self.contents[example]
+    if within_group:
+      allowed &= self.groups[members] == self.groups[example]
+    members = members[allowed]
+    return int(rng.choice(members)) if len(members) else None
+
+
+def check_identities(source: IdentitySource, where: str) -> None:
+  """Raises `UserError` where identities cannot be learned from.
+
+  Args:
+    source: of a training split.
+    where: its name, for the message.
+  """
+  index = Index.of(source)
+  empty = np.flatnonzero(index.counts == 0)
+  if len(empty):
+    raise UserError(
+      f"{where}: {_named(source, empty)} no images; add some, or take the "
+      "class out"
+    )
+  paired = np.zeros(index.num_identities, bool)
+  paired[index.with_a_pair()] = True
+  alone = np.flatnonzero(~paired)
+  if len(alone):
+    raise UserError(
+      f"{where}: {_named(source, alone)} one image alone (copies not counted), "
+      "which makes no pair; add images, or leave such identities out with "
+      "--config.data.singles=drop"
+    )
+  if index.num_identities < 2:
+    raise UserError(f"{where}: one identity alone; at least two are needed")
+
+
+def check_disjoint(train: IdentitySource, test: IdentitySource) -> None:
+  """Raises `UserError` if an identity is in both splits."""
+  shared = sorted(
+    {train.class_names[label] for label in np.unique(train.labels)}
+    & {test.class_names[label] for label in np.unique(test.labels)}
+  )
+  if shared:
+    raise UserError(
+      "config.data.train_split and config.data.eval_split share identities: "
+      f"{_listed(shared)} ({len(shared)} in all); split by identity, or, if "
+      "the evaluation is meant to be of known identities, set "
+      "--config.data.shared_identities=True"
+    )
+
+
+class Subset(IdentitySource):
+  """Some examples of a source; identities are numbered anew, without gaps."""
+
+  def __init__(self, source: IdentitySource, indices: Sequence[int]):
+    """Takes the examples in the order given.
+
+    Args:
+      source: published pairs and trials of it are dropped.
+      indices: (m,) of the examples.
+    """
+    self._source = source
+    self.indices = np.asarray(indices, np.int64)
+    kept, self.labels = np.unique(
+      np.asarray(source.labels)[self.indices], return_inverse=True
+    )
+    self.class_names = tuple(source.class_names[label] for label in kept)
+    self.groups = np.asarray(source.groups)[self.indices]
+    if source.contents is not None:
+      self.contents = np.asarray(source.contents)[self.indices]
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    example = self._source[int(self.indices[index])]
+    return example | {"label": int(self.labels[index])}
+
+
+def without_singles(source: IdentitySource) -> IdentitySource:
+  """The examples whose identity has two images that are no copies."""
+  index = Index.of(source)
+  keep = np.isin(index.labels, index.with_a_pair())
+  if keep.all():
+    return source
+  return Subset(source, np.flatnonzero(keep))
+
+
+def random_pairs(
+  index: Index,
+  count: int,
+  *,
+  seed: int = 0,
+  within_group: bool = False,
+  folds: int = 10,
+) -> Pairs:
+  """Random pairs to verify, half of them same, no pair twice.
+
+  Folds have as many of either kind. They are for choosing a threshold on other
+  pairs than are scored, not a published protocol's.
+
+  Args:
+    index: of the source.
+    count: at most so many pairs; fewer where there are not as many.
+    seed: of the choice.
+    within_group: different pairs are of one group.
+    folds: number of folds.
+
+  Returns:
+    The pairs, ordered by kind.
+  """
+  rng = np.random.default_rng((seed, count))
+  able = index.with_a_pair()
+  pairs: dict[bool, dict[tuple[int, int], None]] = {True: {}, False: {}}
+  # Small sets run out of pairs: draws are bounded, not the pairs.
+  for same, found in pairs.items():
+    for _ in range(4 * count):
+      if len(found) == count // 2 or not len(able):
+        break
+      if same:
+        first = int(rng.choice(index.members(rng.choice(able))))
+        second = index.draw_other_image(first, rng)
+      else:
+        first = int(rng.integers(len(index.labels)))
+        second = index.draw_other_identity(first, rng, within_group)
+      if second is not None:
+        found[min(first, second), max(first, second)] = None
+  rows = [(*pair, same) for same in pairs for pair in pairs[same]]
+  first, second, same = (
+    np.array(column, np.int64)
+    for column in (zip(*rows, strict=True) if rows else ((), (), ()))
+  )
+  position = np.concatenate([np.arange(len(pairs[same])) for same in pairs])
+  return Pairs(
+    first=first,
+    second=second,
+    same=same == 1,
+    fold=position % folds,
+    kind=np.zeros(len(first), np.int64),
+  )
+
+
+def random_trials(
+  index: Index,
+  *,
+  ways: int,
+  shots: int,
+  queries: int,
+  episodes: int,
+  seed: int = 0,
+  within_group: bool = False,
+) -> Trials | None:
+  """Random N-way K-shot episodes; None where there are too few identities.
+
+  Args:
+    index: of the source.
+    ways: N identities an episode.
+    shots: K examples of each in the support set.
+    queries: further examples of each to be told apart.
+    episodes: number of support sets.
+    seed: of the choice.
+    within_group: the identities of an episode are of one group.
+  """
+  need = shots + queries
+  enough = np.flatnonzero(index.counts >= need)
+  pools = [enough]
+  if within_group:
+    pools = [
+      np.intersect1d(index.identities_of_group(group), enough)
+      for group in index.group_names
+    ]
+  pools = [pool for pool in pools if len(pool) >= ways]
+  if not pools:
+    return None
+  rng = np.random.default_rng((seed, ways, shots))
+  query, support, answer, episode = [], [], [], []
+  for number in range(episodes):
+    pool = pools[number % len(pools)]
+    drawn = np.stack(
+      [
+        rng.choice(index.members(identity), need, replace=False)
+        for identity in rng.choice(pool, ways, replace=False)
+      ]
+    )
+    query.append(drawn[:, shots:].ravel())
+    support.append(np.repeat(drawn[None, :, :shots], ways * queries, axis=0))
+    answer.append(np.repeat(np.arange(ways), queries))
+    episode.append(np.full(ways * queries, number))
+  return Trials(*map(np.concatenate, (query, support, answer, episode)))
+
+
+def _named(source: IdentitySource, identities: np.ndarray) -> str:
+  names = [source.class_names[identity] for identity in identities]
+  verb = "has" if len(names) == 1 else "have"
+  noun = "identity" if len(names) == 1 else f"{len(names)} identities"
+  return f"{noun} {_listed(names)} {verb}"
+
+
+def _listed(names: Sequence[str]) -> str:
+  return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
