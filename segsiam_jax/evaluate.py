@@ -135,7 +135,7 @@ def evaluate(
   )
   paths.make_writable("--workdir", workdir, jax.process_index())
   data = inputs.open_inputs(config, train=False)
-  config = runs.with_class_names(config, data.source.class_names)
+  config = runs.with_data(config, data.source.class_names)
   task = runs.make_task(config, data.element_spec)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
   evaluator = Evaluator(

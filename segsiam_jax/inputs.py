@@ -5,6 +5,7 @@ from typing import NamedTuple
 import grain
 import jax
 import ml_collections
+import numpy as np
 
 from segsiam_jax.data import pipeline, semantic, sources
 
@@ -57,14 +58,39 @@ def _semantic(
     data_dir=data.dir,
     class_names=tuple(data.class_names),
     label_values=tuple(data.label_values),
+    instances=data.masks == "instances",
   )
   image_size = tuple(data.image_size)
   if not train and data.eval_image_size[0]:
     image_size = tuple(data.eval_image_size)
   rows = semantic.SemanticRows(
-    image_size=image_size, channels=data.channels, fit=data.fit, train=train
+    image_size=image_size,
+    channels=data.channels,
+    fit=data.fit,
+    train=train,
+    foreground_crops=data.foreground_crops,
+    weight_map=config.loss.weight_map if train else 0.0,
+    weight_map_sigma=config.loss.weight_map_sigma,
   )
   return source, rows
 
 
+# Examples that class weights are counted in.
+_MOST_LABELS = 1000
+
 _OPENERS = {"semantic": _semantic}
+
+
+def class_pixels(config: ml_collections.ConfigDict) -> np.ndarray:
+  """Pixels of each class in the training split, for class weights.
+
+  Returns:
+    (K,) int64, of at most a thousand examples, evenly spread.
+  """
+  source, _ = _OPENERS[config.task](config, True)
+  step = -(-len(source) // _MOST_LABELS)
+  counts = np.zeros(len(source.class_names), np.int64)
+  for index in range(0, len(source), step):
+    label = source[index]["label"]
+    counts += np.bincount(label[label != 255].ravel(), minlength=len(counts))
+  return counts

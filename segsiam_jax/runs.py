@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
-from segsiam_jax import checkpoint, paths, steps, tasks
+from segsiam_jax import checkpoint, inputs, paths, steps, tasks
 from segsiam_jax.config import validate
 from segsiam_jax.errors import UserError
 from segsiam_jax.state import TrainState
@@ -34,12 +35,30 @@ _IDENTITY = (
 )
 
 
-def with_class_names(
+def with_data(
   config: ml_collections.ConfigDict, class_names: tuple[str, ...]
 ) -> ml_collections.ConfigDict:
-  """A copy that knows its classes, so that prediction needs no data set."""
+  """A copy that knows its classes and their weights.
+
+  So prediction needs no data set, and evaluation the same loss.
+  """
   config = config.copy_and_resolve_references()
   config.data.class_names = tuple(class_names)
+  loss = config.get("loss", {})
+  if loss.get("balance", "none") != "none" and not loss.class_weights:
+    counts = np.maximum(inputs.class_pixels(config), 1)
+    rarity = counts.sum() / counts
+    if loss.balance == "inverse_sqrt":
+      rarity = np.sqrt(rarity)
+    weights = rarity / rarity.mean()
+    loss.class_weights = tuple(round(float(x), 4) for x in weights)
+    _logger.info(
+      "class weights: %s",
+      ", ".join(
+        f"{name} {weight}"
+        for name, weight in zip(class_names, loss.class_weights, strict=True)
+      ),
+    )
   return config
 
 

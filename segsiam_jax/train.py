@@ -58,7 +58,7 @@ def train_and_evaluate(
 
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
-  config = runs.with_class_names(config, train_data.source.class_names)
+  config = runs.with_data(config, train_data.source.class_names)
   runs.check_same_run(config, workdir)
   _logger.info(
     "%s: %d examples to train on, %d to evaluate on, %d classes",

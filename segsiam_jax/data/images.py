@@ -63,6 +63,23 @@ def read_label(path: Path) -> np.ndarray:
   return array
 
 
+def read_instances(path: Path) -> np.ndarray:
+  """Reads instance ids: (H, W) int32, 0 for the background; 8 or 16 bits."""
+  try:
+    with Image.open(path) as image:
+      array = np.asarray(image)
+  except (OSError, SyntaxError, ValueError) as error:
+    raise UserError(
+      f"{path}: not readable instance labels ({error})"
+    ) from error
+  if array.ndim != 2 or array.dtype.kind not in "ui":
+    raise UserError(
+      f"{path}: instance labels hold one number a pixel; save them as 16-bit "
+      "grey PNG"
+    )
+  return array.astype(np.int32)
+
+
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
   """Grey to RGB by repetition, RGB to grey by ITU-R 601 luma.
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.ndimage
 
 from segsiam_jax.data import adapters, images
 from segsiam_jax.errors import UserError
+from segsiam_jax.losses import unet_weight_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,21 +24,33 @@ class SemanticRows:
       right; 'crop' cuts a window out of it, at random in training and from the
       middle in evaluation, and pads where the image is smaller.
     train: whether crops are random.
+    foreground_crops: share of random crops that are made to hold a pixel of a
+      class other than 0, each class that the image has being as likely.
+    weight_map: height of the ridges of `losses.unet_weight_map` between
+      objects; 0 for no weights. Objects are `instances` of the example where
+      it has them, else the connected parts of each class but class 0.
+    weight_map_sigma: their width in pixels of the row.
   """
 
   image_size: tuple[int, int]
   channels: int
   fit: str
   train: bool
+  foreground_crops: float = 0.0
+  weight_map: float = 0.0
+  weight_map_sigma: float = 5.0
 
   def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of one row's arrays."""
-    return {
+    spec = {
       "image": jax.ShapeDtypeStruct(
         (*self.image_size, self.channels), np.uint8
       ),
       "label": jax.ShapeDtypeStruct(self.image_size, np.uint8),
     }
+    if self.weight_map:
+      spec["weights"] = jax.ShapeDtypeStruct(self.image_size, np.float32)
+    return spec
 
   def __call__(
     self, example: dict[str, Any], rng: np.random.Generator
@@ -49,37 +63,72 @@ class SemanticRows:
         f"config.data.channels = {self.channels}: {error}"
       ) from error
     label = example["label"]
-    if self.fit == "resize":
-      image = images.resize_image(image, self.image_size)
-      label = images.resize_label(label, self.image_size)
-    elif self.fit == "pad":
-      shrink = min(
-        1.0,
-        *(
-          want / have
-          for want, have in zip(self.image_size, label.shape, strict=True)
-        ),
-      )
-      size = tuple(max(1, round(shrink * have)) for have in label.shape)
+    objects = example.get("instances") if self.weight_map else None
+    if self.fit == "crop":
+      window = self._window(label, rng)
+      image, label = image[window], label[window]
+      objects = None if objects is None else objects[window]
+    else:
+      size = self._fitted(label.shape)
       image = images.resize_image(image, size)
       label = images.resize_label(label, size)
-    else:
-      room = [
-        max(0, have - want)
-        for want, have in zip(self.image_size, label.shape, strict=True)
-      ]
-      if self.train:
-        y, x = (int(rng.integers(free + 1)) for free in room)
-      else:
-        y, x = (free // 2 for free in room)
-      height, width = self.image_size
-      image = image[y : y + height, x : x + width]
-      label = label[y : y + height, x : x + width]
+      if objects is not None:
+        objects = images.resize_label(objects, size)
     pads = [
       (0, want - have)
       for want, have in zip(self.image_size, label.shape, strict=True)
     ]
-    return {
+    row = {
       "image": np.pad(image, [*pads, (0, 0)]),
       "label": np.pad(label, pads, constant_values=adapters.IGNORE_LABEL),
     }
+    if self.weight_map:
+      weights = unet_weight_map(
+        connected_parts(label) if objects is None else objects,
+        w0=self.weight_map,
+        sigma=self.weight_map_sigma,
+      )
+      row["weights"] = np.pad(weights, pads)
+    return row
+
+  def _fitted(self, size: tuple[int, ...]) -> tuple[int, ...]:
+    """What an image of `size` is resized to."""
+    if self.fit == "resize":
+      return self.image_size
+    ratios = np.divide(self.image_size, size)
+    shrink = min(1.0, *ratios)
+    return tuple(max(1, round(shrink * length)) for length in size)
+
+  def _window(
+    self, label: np.ndarray, rng: np.random.Generator
+  ) -> tuple[slice, ...]:
+    """Where the crop lies; an image that is smaller is kept whole."""
+    room = np.maximum(0, np.subtract(label.shape, self.image_size))
+    start = rng.integers(room + 1) if self.train else room // 2
+    if self.train and rng.random() < self.foreground_crops:
+      present = np.setdiff1d(label, (0, adapters.IGNORE_LABEL))
+      if present.size:
+        pixels = np.argwhere(label == rng.choice(present))
+        # Anywhere in the window, not always in its middle.
+        offset = rng.integers(self.image_size)
+        start = np.clip(rng.choice(pixels) - offset, 0, room)
+    return tuple(
+      slice(int(first), int(first) + length)
+      for first, length in zip(start, self.image_size, strict=True)
+    )
+
+
+def connected_parts(label: np.ndarray) -> np.ndarray:
+  """Numbers the connected parts of every class but 0 and the ignored.
+
+  Args:
+    label: (H, W) class indices.
+
+  Returns:
+    (H, W) int32; 0 where the class is 0 or ignored.
+  """
+  parts = np.zeros(label.shape, np.int32)
+  for value in np.setdiff1d(label, (0, adapters.IGNORE_LABEL)):
+    numbers, _ = scipy.ndimage.label(label == value)
+    parts += np.where(numbers > 0, numbers + parts.max(), 0)
+  return parts

@@ -100,8 +100,11 @@ class TfdsSource:
 class FolderSource:
   """`ROOT/images/NAME.*` with `ROOT/masks/NAME.*`, matched by name.
 
-  Masks hold one class index a pixel; 255 is ignored. Every pair is checked
-  when the source is opened, so that training does not stop at a bad file.
+  Masks hold one class index a pixel; 255 is ignored. With `instances` they are
+  `ROOT/labels/NAME.*` instead and hold a number for every object, up to 16
+  bits: class 1 is any object, and examples have their `instances`. Every pair
+  is checked when the source is opened, so that training does not stop at a bad
+  file.
 
   Attributes:
     class_names: one name a class, by index.
@@ -114,6 +117,7 @@ class FolderSource:
     split: str,
     class_names: tuple[str, ...],
     label_values: tuple[int, ...] = (),
+    instances: bool = False,
   ):
     """Lists and checks the pairs of a split.
 
@@ -123,7 +127,9 @@ class FolderSource:
       class_names: one name a class.
       label_values: the mask value of each class where that is not its index,
         such as (0, 255) for black and white masks; () for class indices.
+      instances: see above.
     """
+    self._instances = instances
     self.class_names = tuple(class_names)
     self._to_index = None
     if label_values:
@@ -142,7 +148,9 @@ class FolderSource:
         f"config.data.dir={pathlib.Path(root).parent} and the split to "
         f"{pathlib.Path(root).name!r}"
       )
-    self.paths = _select(_pairs(folder), split)
+    self.paths = _select(
+      _pairs(folder, "labels" if instances else "masks"), split
+    )
     if not self.paths:
       raise UserError(f"{folder}: split {split!r} selects no images")
     with futures.ThreadPoolExecutor() as pool:
@@ -159,12 +167,14 @@ class FolderSource:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     image_path, mask_path = self.paths[index]
-    return {
-      "image": images.read_image(image_path),
-      "label": self._read_label(mask_path),
-    }
+    example = {"image": images.read_image(image_path)}
+    if self._instances:
+      example["instances"] = images.read_instances(mask_path)
+    return example | {"label": self._read_label(mask_path)}
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:
+    if self._instances:
+      return (images.read_instances(path) > 0).astype(np.uint8)
     label = images.read_label(path)
     if self._to_index is not None:
       label = self._to_index[label]
@@ -195,6 +205,7 @@ def open_source(
   data_dir: str = "",
   class_names: tuple[str, ...] = (),
   label_values: tuple[int, ...] = (),
+  instances: bool = False,
 ) -> Source:
   """The source called `name`: 'folder' or a key of `adapters.SEMANTIC`.
 
@@ -204,9 +215,10 @@ def open_source(
     data_dir: the folder, or where TFDS keeps its data ('' for its default).
     class_names: of a folder.
     label_values: of a folder.
+    instances: of a folder.
   """
   if name == "folder":
-    return FolderSource(data_dir, split, class_names, label_values)
+    return FolderSource(data_dir, split, class_names, label_values, instances)
   return TfdsSource(name, split, data_dir or None)
 
 
@@ -228,11 +240,13 @@ def _listed(values: np.ndarray) -> str:
   return shown + (", ..." if len(values) > 5 else "")
 
 
-def _pairs(folder: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
+def _pairs(
+  folder: pathlib.Path, kind: str
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
   image_paths = images.list_images(folder / "images")
   masks: dict[str, pathlib.Path] = {}
-  for path in images.list_images(folder / "masks"):
+  for path in images.list_images(folder / kind):
     if path.stem in masks:
       raise UserError(
         f"{path}: a second mask for {path.stem!r}, beside "
@@ -242,7 +256,7 @@ def _pairs(folder: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
   missing = [path.name for path in image_paths if path.stem not in masks]
   if missing:
     raise UserError(
-      f"{folder / 'masks'}: no mask for {len(missing)} of {len(image_paths)} "
+      f"{folder / kind}: no mask for {len(missing)} of {len(image_paths)} "
       f"images, the first {missing[0]}; a mask has its image's name"
     )
   return [(path, masks[path.stem]) for path in image_paths]

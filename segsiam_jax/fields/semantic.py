@@ -13,6 +13,9 @@ DATA_SETS = (
   "folder",
 )
 
+# The losses whose weights a config gives as loss.NAME.
+LOSSES = ("cross_entropy", "focal", "dice", "jaccard", "tversky", "lovasz")
+
 FIELDS: dict[str, Field] = {
   "data.image_size": Field(
     (64, 64), "(height, width) of training", pair("(height, width)", 1)
@@ -37,6 +40,14 @@ FIELDS: dict[str, Field] = {
     within(0, 255),
     empty=True,
   ),
+  "data.masks": Field(
+    "classes",
+    "of a folder: masks/ of classes, or labels/ that number the objects",
+    one_of("classes", "instances"),
+  ),
+  "data.foreground_crops": Field(
+    0.0, "share of crops around a pixel of a class but 0", within(0, 1)
+  ),
   "augment.flip_left_right": Field(False, "mirror half of the images"),
   "augment.flip_up_down": Field(False, "likewise, upside down"),
   "augment.scale": Field(
@@ -53,12 +64,38 @@ FIELDS: dict[str, Field] = {
   "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
   "loss.cross_entropy": Field(1.0, "weight", within(0)),
   "loss.label_smoothing": Field(0.0, "of cross-entropy", within(0, 1)),
+  "loss.hardest_fraction": Field(
+    1.0, "of pixels that cross-entropy averages", within(0.001, 1)
+  ),
+  "loss.focal": Field(0.0, "weight", within(0)),
+  "loss.focal_gamma": Field(2.0, "0 is cross-entropy", within(0)),
   "loss.dice": Field(0.0, "weight", within(0)),
   "loss.dice_smooth": Field(1.0, "added above and below", within(0)),
+  "loss.dice_batch": Field(False, "one Dice of the batch, not of each image"),
+  "loss.jaccard": Field(0.0, "weight", within(0)),
+  "loss.tversky": Field(0.0, "weight", within(0)),
+  "loss.tversky_alpha": Field(
+    0.3, "weight of false positives, of one", within(0, 1)
+  ),
+  "loss.lovasz": Field(0.0, "weight of Lovasz-softmax", within(0)),
   "loss.auxiliary": Field(
     0.5, "weight of the losses of auxiliary heads", within(0)
   ),
-  "loss.dice_batch": Field(False, "one Dice of the batch, not of each image"),
+  "loss.class_weights": Field(
+    (1.0,), "of cross-entropy and focal; () for none", within(0), empty=True
+  ),
+  "loss.balance": Field(
+    "none",
+    "class weights from the pixels n of the training set: 1 / n, 1 / sqrt n",
+    one_of("none", "inverse", "inverse_sqrt"),
+  ),
+  "loss.weight_map": Field(
+    0.0, "U-Net's w0: weight of gaps between objects", within(0)
+  ),
+  "loss.weight_map_sigma": Field(5.0, "of the gaps, in pixels", within(0.1)),
+  "eval.rand_class": Field(
+    "", "class whose connected parts get a Rand score; '' for none"
+  ),
 }
 
 MODELS: dict[str, dict[str, Field]] = {
@@ -113,8 +150,22 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("data.class_names", "two classes have the same name")
   if bool(data.eval_image_size[0]) != bool(data.eval_image_size[1]):
     fail("data.eval_image_size", "give both numbers, or (0, 0)")
-  if not (config.loss.cross_entropy or config.loss.dice):
+  if data.masks == "instances" and (data.name != "folder" or data.label_values):
+    fail("data.masks", "'instances' needs data.name = 'folder', and no values")
+  if data.masks == "instances" and len(data.class_names) != 2:
+    fail("data.class_names", "expected two, for the background and an object")
+  loss = config.loss
+  if not any(loss[name] for name in LOSSES):
     fail("loss.cross_entropy", "no loss is left; give one a weight")
+  for name in ("class_weights", "balance", "weight_map"):
+    pixelwise = loss.cross_entropy or loss.focal
+    if loss[name] not in ((), "none", 0.0) and not pixelwise:
+      fail(f"loss.{name}", "only cross_entropy and focal take it")
+  named = data.class_names
+  if named and loss.class_weights and len(loss.class_weights) != len(named):
+    fail("loss.class_weights", f"expected one for each of {len(named)} classes")
+  if named and config.eval.rand_class not in ("", *named):
+    fail("eval.rand_class", f"expected one of {', '.join(named)}, or ''")
   unet = config.model.name == "unet"
   if unet and min(data.image_size) < 2**config.model.depth:
     fail(

@@ -25,6 +25,10 @@ from segsiam_jax.metrics.intervals import t_interval as t_interval
 from segsiam_jax.metrics.intervals import wilson_interval as wilson_interval
 from segsiam_jax.metrics.panoptic import PanopticQuality as PanopticQuality
 from segsiam_jax.metrics.panoptic import panoptic_quality as panoptic_quality
+from segsiam_jax.metrics.rand import RandScores as RandScores
+from segsiam_jax.metrics.rand import (
+  foreground_rand_score as foreground_rand_score,
+)
 from segsiam_jax.metrics.retrieval import Ranking as Ranking
 from segsiam_jax.metrics.retrieval import (
   mean_average_precision_at_r as mean_average_precision_at_r,

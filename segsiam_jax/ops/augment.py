@@ -45,22 +45,33 @@ class Augmentation(NamedTuple):
 
 
 def augment(
-  key: jax.Array, image: jax.Array, label: jax.Array, settings: Augmentation
-) -> tuple[jax.Array, jax.Array]:
-  """Augments an image and its mask with the same geometry.
+  key: jax.Array,
+  image: jax.Array,
+  label: jax.Array,
+  settings: Augmentation,
+  weights: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Augments an image, its mask and its pixel weights with one geometry.
 
   Args:
     key: decides everything.
     image: (H, W, C) floats in [0, 1].
     label: (H, W) integers.
     settings: static strengths.
+    weights: (H, W) floats, or None.
 
   Returns:
-    (H, W, C) float32 in [0, 1] and (H, W) of the label's dtype.
+    (H, W, C) float32 in [0, 1], (H, W) of the label's dtype, and (H, W)
+    float32 weights if there are any.
   """
   geometry, photometry = jax.random.split(key)
-  image, label = warp(geometry, image.astype(jnp.float32), label, settings)
-  return adjust(photometry, image, settings), label
+  planes = image.astype(jnp.float32)
+  if weights is not None:
+    planes = jnp.concatenate([planes, weights[..., None]], axis=-1)
+  planes, label = warp(geometry, planes, label, settings)
+  if weights is not None:
+    planes, weights = planes[..., :-1], planes[..., -1]
+  return adjust(photometry, planes, settings), label, weights
 
 
 def warp(

@@ -9,7 +9,8 @@ import ml_collections
 import numpy as np
 
 from segsiam_jax import losses, overlays
-from segsiam_jax.metrics import ConfusionMatrix
+from segsiam_jax.errors import UserError
+from segsiam_jax.metrics import ConfusionMatrix, RandScores
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.fcn import FCN, FCNResNet
 from segsiam_jax.models.layers import Logits
@@ -17,6 +18,14 @@ from segsiam_jax.models.unet import UNet
 from segsiam_jax.ops import augment
 from segsiam_jax.tasks import base
 
+LOSSES = {
+  "cross_entropy": losses.softmax_cross_entropy,
+  "focal": losses.focal_loss,
+  "dice": losses.dice_loss,
+  "jaccard": losses.jaccard_loss,
+  "tversky": losses.tversky_loss,
+  "lovasz": losses.lovasz_softmax_loss,
+}
 MODELS = {"unet": UNet, "fcn": FCN, "fcn_resnet": FCNResNet}
 
 
@@ -42,8 +51,8 @@ def make_task(
 
   Args:
     config: a valid configuration; `data.class_names` are known.
-    element_spec: of a batch: image (B, H, W, C) uint8, label (B, H, W) uint8
-      and mask (B,) float32.
+    element_spec: of a batch: image (B, H, W, C) uint8, label (B, H, W) uint8,
+      mask (B,) float32 and perhaps weights (B, H, W) float32.
     axis_name: the pmap axis, or None under jit.
   """
   class_names = tuple(config.data.class_names)
@@ -56,38 +65,13 @@ def make_task(
       for name, value in config.augment.to_dict().items()
     }
   )
-  weights = {
-    name: weight
-    for name in ("cross_entropy", "dice")
-    if (weight := config.loss[name])
-  }
+  pixel_losses = make_losses(config, axis_name)
 
   def normalize(images):
     return (images - mean) / std
 
-  def pixel_losses(logits, labels, where):
-    """Every loss that counts, by name: (B,) float32 each."""
-    values = {}
-    if "cross_entropy" in weights:
-      values["cross_entropy"] = losses.softmax_cross_entropy(
-        logits,
-        labels,
-        where=where,
-        label_smoothing=config.loss.label_smoothing,
-      )
-    if "dice" in weights:
-      values["dice"] = losses.dice_loss(
-        logits,
-        labels,
-        where=where,
-        smooth=config.loss.dice_smooth,
-        batch=config.loss.dice_batch,
-        axis_name=axis_name if config.loss.dice_batch else None,
-      )
-    return values
-
   def total_loss(values):
-    return sum(weights[name] * value for name, value in values.items())
+    return sum(config.loss[name] * value for name, value in values.items())
 
   def mean_metrics(values, mask):
     metrics = {"loss": Mean.of(total_loss(values), mask)}
@@ -108,9 +92,11 @@ def make_task(
         dropout_rng, jax.lax.axis_index(axis_name)
       )
     keys = base.row_keys(augment_rng, batch["image"].shape[0], axis_name)
-    images, labels = jax.vmap(
-      lambda key, image, label: augment.augment(key, image, label, settings)
-    )(keys, batch["image"] / 255.0, batch["label"])
+    images, labels, weights = jax.vmap(
+      lambda key, image, label, weights: augment.augment(
+        key, image, label, settings, weights
+      )
+    )(keys, batch["image"] / 255.0, batch["label"], batch.get("weights"))
     out, new_state = model.apply(
       {"params": params, **model_state},
       normalize(images * 255.0),
@@ -119,9 +105,9 @@ def make_task(
       rngs={"dropout": dropout_rng},
     )
     out = out if isinstance(out, Logits) else Logits(out)
-    values = pixel_losses(out.main, labels, batch["mask"])
+    values = pixel_losses(out.main, labels, batch["mask"], weights)
     for logits in out.auxiliary:
-      helping = pixel_losses(logits, labels, batch["mask"])
+      helping = pixel_losses(logits, labels, batch["mask"], weights)
       values = {
         name: value + config.loss.auxiliary * helping[name]
         for name, value in values.items()
@@ -156,10 +142,10 @@ def make_task(
     }
 
   def empty_metrics():
-    names = ("loss", *weights)
+    names = [name for name in LOSSES if config.loss[name]]
     return {
       "": ConfusionMatrix.empty(class_names),
-      **{name: Mean.empty() for name in names},
+      **{name: Mean.empty() for name in ("loss", *names)},
     }
 
   def draw(batch, predictions):
@@ -174,4 +160,65 @@ def make_task(
       pictures.append(np.concatenate(panels, axis=1))
     return pictures
 
-  return base.Task(init, loss_fn, eval_step, predict, empty_metrics, draw)
+  host_metrics = None
+  if rand_class := config.eval.rand_class:
+    if rand_class not in class_names:
+      raise UserError(
+        f"config.eval.rand_class = {rand_class!r}: expected one of "
+        f"{', '.join(class_names)}"
+      )
+
+    def host_metrics(source):
+      return RandScores(class_names.index(rand_class))
+
+  return base.Task(
+    init, loss_fn, eval_step, predict, empty_metrics, draw, host_metrics
+  )
+
+
+def make_losses(config: ml_collections.ConfigDict, axis_name: str | None):
+  """The losses with a weight in `config.loss`.
+
+  Returns:
+    (logits (B, *S, K), labels (B, *S), where (B,), pixel weights (B, *S) or
+    None) -> the values (B,) float32 by name.
+  """
+  settings = config.loss
+  class_weights = tuple(settings.class_weights) or None
+  if class_weights and len(class_weights) != len(config.data.class_names):
+    raise UserError(
+      f"config.loss.class_weights = {class_weights}: expected one for each of "
+      f"the {len(config.data.class_names)} classes"
+    )
+  # What every loss of pixels takes, and every loss of regions.
+  pixels = {"class_weights": class_weights}
+  regions = {"smooth": settings.dice_smooth, "batch": settings.dice_batch}
+  if settings.dice_batch:
+    regions["axis_name"] = axis_name
+  options = {
+    "cross_entropy": pixels
+    | {
+      "label_smoothing": settings.label_smoothing,
+      "hardest_fraction": settings.hardest_fraction
+      if settings.hardest_fraction < 1
+      else None,
+    },
+    "focal": pixels | {"gamma": settings.focal_gamma},
+    "dice": regions,
+    "jaccard": regions,
+    "tversky": regions
+    | {"alpha": settings.tversky_alpha, "beta": 1 - settings.tversky_alpha},
+    "lovasz": {},
+  }
+
+  def values(logits, labels, where, pixel_weights=None):
+    result = {}
+    for name, loss in LOSSES.items():
+      if settings[name]:
+        arguments = dict(options[name])
+        if "class_weights" in arguments:
+          arguments["pixel_weights"] = pixel_weights
+        result[name] = loss(logits, labels, where=where, **arguments)
+    return result
+
+  return values

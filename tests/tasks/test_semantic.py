@@ -8,6 +8,7 @@ import pytest
 
 from segsiam_jax import inputs, losses, runs, train
 from segsiam_jax.config import default_config
+from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.tasks import semantic
 
@@ -110,3 +111,75 @@ def test_gradients_are_finite_when_everything_is_ignored(setup):
   assert value == 0
   for leaf in jax.tree.leaves(grads):
     assert jnp.isfinite(leaf).all()
+
+
+def test_losses_of_the_config_add_up(setup):
+  config, task, params, model_state, batch = setup
+  config = config.copy_and_resolve_references()
+  config.loss.update(
+    focal=0.5, jaccard=0.25, tversky=2.0, lovasz=0.125, dice=0.0
+  )
+  config.loss.class_weights = (0.5, 1.5)
+  config.loss.hardest_fraction = 0.5
+  task = runs.make_task(config, inputs.open_inputs(config, train=False)[3])
+  state = compute_all(
+    widen(jax.jit(task.eval_step)(params, model_state, batch))
+  )
+  logits = jnp.log(
+    jax.jit(task.predict)(params, model_state, batch)["probabilities"][:1]
+  )
+  labels, weights = batch["label"][:1], (0.5, 1.5)
+  expected = {
+    "cross_entropy": losses.softmax_cross_entropy(
+      logits, labels, class_weights=weights, hardest_fraction=0.5
+    ),
+    "focal": losses.focal_loss(logits, labels, class_weights=weights),
+    "jaccard": losses.jaccard_loss(logits, labels, smooth=1.0),
+    "tversky": losses.tversky_loss(logits, labels, smooth=1.0),
+    "lovasz": losses.lovasz_softmax_loss(logits, labels),
+  }
+  total = 0.0
+  for name, value in expected.items():
+    assert state[name] == pytest.approx(float(value[0]), rel=1e-4)
+    total += config.loss[name] * float(value[0])
+  assert state["loss"] == pytest.approx(total, rel=1e-4)
+  assert "dice" not in state
+
+
+def test_class_weights_come_from_the_training_set(tiny_config):
+  counts = inputs.class_pixels(tiny_config)
+  assert counts.sum() == 12 * 32 * 32 and counts[0] > counts[1] > 0
+  tiny_config.loss.balance = "inverse"
+  names = ("background", "disc")
+  weights = np.array(runs.with_data(tiny_config, names).loss.class_weights)
+  np.testing.assert_allclose(
+    weights * counts, weights[0] * counts[0], rtol=1e-3
+  )
+  assert weights.mean() == pytest.approx(1.0, abs=1e-3)
+  tiny_config.loss.balance = "inverse_sqrt"
+  root = np.array(runs.with_data(tiny_config, names).loss.class_weights)
+  assert root[1] / root[0] == pytest.approx(
+    np.sqrt(weights[1] / weights[0]), rel=1e-3
+  )
+  tiny_config.loss.class_weights = (1.0, 3.0)
+  assert runs.with_data(tiny_config, names).loss.class_weights == (1.0, 3.0)
+
+
+def test_training_with_a_weight_map_and_a_rand_score(tiny_config, tmp_path):
+  tiny_config.loss.weight_map = 10.0
+  tiny_config.data.foreground_crops = 0.5
+  tiny_config.data.image_size = (24, 24)
+  tiny_config.data.eval_image_size = (32, 32)
+  tiny_config.eval.rand_class = "disc"
+  tiny_config.train.num_steps = 2
+  train.train_and_evaluate(tiny_config, str(tmp_path))
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  last = json.loads(lines[-1])
+  assert 0 < last["rand"] <= last["rand_best"] <= 1
+
+
+def test_a_wrong_rand_class_is_told(tiny_config):
+  spec = inputs.open_inputs(tiny_config, train=False).element_spec
+  tiny_config.eval.rand_class = "disk"
+  with pytest.raises(UserError, match="background, disc"):
+    runs.make_task(tiny_config, spec)
