@@ -4,28 +4,17 @@ A source has `len()`, yields one canonical example an index, and knows its
 classes. It never shuffles, batches or resizes.
 """
 
-import contextlib
-import fcntl
 import io
-import logging
 import pathlib
 import re
-from collections.abc import Iterator
 from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-# Importing the builders registers them with TFDS.
-import segsiam_jax.data.builders.digit_scenes
-import segsiam_jax.data.builders.digits  # noqa: F401
 from segsiam_jax.data import adapters, images
-from segsiam_jax.errors import UserError, first_line
-
-_logger = logging.getLogger(__name__)
-
-OUR_BUILDERS = ("digit_scenes", "digits")
+from segsiam_jax.data.tfds_records import TfdsRecords
+from segsiam_jax.errors import UserError
 
 _SPLIT = re.compile(
   r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d*%?):(?P<stop>-?\d*%?)\])?"
@@ -58,41 +47,25 @@ class TfdsSource:
       data_dir: where TFDS keeps its data; None is its own default.
     """
     adapter = adapters.SEMANTIC[name]
-    self._name, self._split = name, split
     self._adapter = adapter
     self.class_names = adapter.class_names
-    builder = _prepared_builder(name, data_dir, adapter.download)
-    try:
-      # The inner source yields the raw records: only the features that are
-      # needed get parsed, and Pillow decodes them.
-      self._records = builder.as_data_source(split).data_source
-    except (ValueError, KeyError) as error:
-      raise UserError(
-        f"{name}: no split {split!r} ({first_line(error)}); it has "
-        f"{', '.join(builder.info.splits)}"
-      ) from error
-    self._features = tfds.features.FeaturesDict(
-      {
-        name: builder.info.features[name]
-        for name in (adapter.image, adapter.label)
-      }
+    self._records = TfdsRecords(
+      name,
+      split,
+      (adapter.image, adapter.label),
+      data_dir=data_dir,
+      download=adapter.download,
     )
-    self._decoders = dict.fromkeys(self._features, tfds.decode.SkipDecoding())
-    if not len(self._records):
-      raise UserError(f"{name}: split {split!r} is empty")
 
   def __len__(self) -> int:
     return len(self._records)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     adapter = self._adapter
-    record = self._features.deserialize_example_np(
-      self._records[index], decoders=self._decoders
-    )
-    where = f"{self._name} {self._split!r} example {index}"
+    record = self._records[index]
     label = images.read_label(io.BytesIO(record[adapter.label]))
     label = adapter.to_index(label)
-    check_label(label, len(self.class_names), where)
+    check_label(label, len(self.class_names), self._records.where(index))
     image = images.read_image(io.BytesIO(record[adapter.image]))
     return {"image": image, "label": label}
 
@@ -274,46 +247,3 @@ def _select(pairs: list, split: str) -> list:
     return int(text)
 
   return pairs[bound(start, 0) : bound(stop, len(pairs))]
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-  """Only one process of a machine prepares a data set; the others wait."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / ".segsiam_jax.lock", "w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
-
-
-def _prepared_builder(
-  name: str, data_dir: str | None, download: str
-) -> tfds.core.DatasetBuilder:
-  """The builder, its data on disk and readable without TensorFlow."""
-
-  def load() -> tfds.core.DatasetBuilder:
-    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
-
-  builder = load()
-  if not builder.data_path.exists():
-    if name.split("/")[0] not in OUR_BUILDERS:
-      raise UserError(
-        f"{name}: not found in {builder.data_path}; get it with: {download}"
-      )
-    root = pathlib.Path(builder.data_path.parents[name.count("/") + 1])
-    try:
-      with _lock(root):
-        builder = load()
-        tfds.disable_progress_bar()
-        _logger.info("preparing %s in %s", name, builder.data_path)
-        builder.download_and_prepare()
-    except OSError as error:
-      raise UserError(
-        f"{root}: cannot write the data set there ({error}); choose another "
-        "folder with --config.data.dir"
-      ) from error
-  if builder.info.file_format.value != "array_record":
-    raise UserError(
-      f"{builder.data_path}: prepared as {builder.info.file_format.value}, "
-      "which needs TensorFlow; prepare it again with --file_format=array_record"
-    )
-  return builder

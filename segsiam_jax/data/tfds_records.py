@@ -1,0 +1,121 @@
+"""The records of a TFDS data set, read without TensorFlow and undecoded."""
+
+import contextlib
+import fcntl
+import logging
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_parser
+
+# Importing the builders registers them with TFDS.
+import segsiam_jax.data.builders.digit_scenes
+import segsiam_jax.data.builders.digits  # noqa: F401
+from segsiam_jax.errors import UserError, first_line
+
+_logger = logging.getLogger(__name__)
+
+OUR_BUILDERS = ("digit_scenes", "digits")
+
+
+class TfdsRecords:
+  """A split, by index: dictionaries of numbers, and of images as files' bytes.
+
+  Attributes:
+    features: those that are read, by name, as TFDS describes them.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    split: str,
+    features: Sequence[str],
+    *,
+    data_dir: str | None,
+    download: str,
+  ):
+    """Opens a split, and prepares the data set first where we ship it.
+
+    Args:
+      name: of the data set, and of its builder config after a slash.
+      split: TFDS split, such as 'train', 'test' or 'train[:10%]'.
+      features: which to read; the others are never parsed.
+      data_dir: where TFDS keeps its data; None is its own default.
+      download: how to get the data, for the error when they are not there.
+
+    Raises:
+      UserError: the data or the split are not there, or cannot be read.
+    """
+    self._name, self._split = name, split
+    builder = _prepared_builder(name, data_dir, download)
+    try:
+      # The inner source yields the raw records.
+      self._records = builder.as_data_source(split).data_source
+    except (ValueError, KeyError) as error:
+      raise UserError(
+        f"{name}: no split {split!r} ({first_line(error)}); it has "
+        f"{', '.join(builder.info.splits)}"
+      ) from error
+    self.features = tfds.features.FeaturesDict(
+      {name: builder.info.features[name] for name in features}
+    )
+    self._parser = example_parser.ExampleParserNp(
+      self.features.get_serialized_info()
+    )
+    if not len(self._records):
+      raise UserError(f"{name}: split {split!r} is empty")
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self._parser.parse_example(self._records[index])
+
+  def where(self, index: int) -> str:
+    """What to call a record in a message."""
+    return f"{self._name} {self._split!r} example {index}"
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+  """Only one process of a machine prepares a data set; the others wait."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / ".segsiam_jax.lock", "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _prepared_builder(
+  name: str, data_dir: str | None, download: str
+) -> tfds.core.DatasetBuilder:
+  """The builder, its data on disk and readable without TensorFlow."""
+
+  def load() -> tfds.core.DatasetBuilder:
+    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+
+  builder = load()
+  if not builder.data_path.exists():
+    if name.split("/")[0] not in OUR_BUILDERS:
+      raise UserError(
+        f"{name}: not found in {builder.data_path}; get it with: {download}"
+      )
+    root = pathlib.Path(builder.data_path.parents[name.count("/") + 1])
+    try:
+      with _lock(root):
+        builder = load()
+        tfds.disable_progress_bar()
+        _logger.info("preparing %s in %s", name, builder.data_path)
+        builder.download_and_prepare()
+    except OSError as error:
+      raise UserError(
+        f"{root}: cannot write the data set there ({error}); choose another "
+        "folder with --config.data.dir"
+      ) from error
+  if builder.info.file_format.value != "array_record":
+    raise UserError(
+      f"{builder.data_path}: prepared as {builder.info.file_format.value}, "
+      "which needs TensorFlow; prepare it again with --file_format=array_record"
+    )
+  return builder
