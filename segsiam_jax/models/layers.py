@@ -2,17 +2,18 @@
 
 Two of them are written for speed on purpose: on a CPU the gradient of
 `nn.max_pool` takes ten times as long as that of `max_pool_2x2`, and that of
-`nn.ConvTranspose` ten times as long as that of `UpConv2x2`.
+`nn.ConvTranspose` ten times as long as that of `UpConv`.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
@@ -63,53 +64,70 @@ def max_pool_2x2(x: Array, ceil: bool = False) -> Array:
   if ceil:
     # A pixel repeated leaves the maximum as it is.
     x = pad_to_multiple(x, 2)
-  height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-  x = x[:, :height, :width]
-  rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-  return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+  return max_pool_axes(x, (1, 2))
 
 
-def depth_to_space_2x2(x: Array) -> Array:
-  """(B, H, W, 4 * C) -> (B, 2 * H, 2 * W, C); channels are (dy, dx, C)."""
-  b, h, w, c = x.shape
-  x = x.reshape(b, h, w, 2, 2, c // 4)
-  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+def max_pool_axes(x: Array, axes: Sequence[int]) -> Array:
+  """Max-pooling by two along some axes; an odd last item is dropped."""
+  for axis in axes:
+    even = x.shape[axis] // 2 * 2
+    first, second = (
+      jax.lax.slice_in_dim(x, start, even, 2, axis) for start in (0, 1)
+    )
+    x = jnp.maximum(first, second)
+  return x
 
 
-class UpConv2x2(nn.Module):
-  """2x2 transposed convolution with stride 2, as a dense layer.
+def depth_to_space(x: Array, factors: Sequence[int]) -> Array:
+  """Channels to blocks of pixels.
 
-  Kernel equals stride, so no two outputs overlap: every input pixel makes its
-  own 2x2 block. Equal to `nn.ConvTranspose(features, (2, 2), (2, 2))` with
-  kernel (2, 2, in, out) and `transpose_kernel=False`; the kernel here is
-  (in, 4 * out), its last axis ordered (dy, dx, out).
+  Args:
+    x: (B, *S, F * C), F the product of `factors`; channels are ordered as
+      (*factors, C).
+    factors: one for each of the axes S.
+
+  Returns:
+    (B, *(S * factors), C).
+  """
+  batch, *sizes, channels = x.shape
+  n = len(sizes)
+  x = x.reshape(batch, *sizes, *factors, channels // math.prod(factors))
+  interleaved = [axis for i in range(1, n + 1) for axis in (i, n + i)]
+  x = x.transpose(0, *interleaved, 2 * n + 1)
+  grown = [size * f for size, f in zip(sizes, factors, strict=True)]
+  return x.reshape(batch, *grown, x.shape[-1])
+
+
+class UpConv(nn.Module):
+  """Transposed convolution whose kernel equals its stride, as a dense layer.
+
+  No two outputs overlap: every input pixel makes its own block. Equal to
+  `nn.ConvTranspose(features, factors, factors)` with kernel (*factors, in, out)
+  and `transpose_kernel=False`; the kernel here is (in, prod(factors) * out),
+  its last axis ordered (*factors, out).
 
   Attributes:
     features: output channels.
+    factors: of up-sampling, one for each axis between batch and channels.
     dtype: compute dtype; parameters are float32.
   """
 
   features: int
+  factors: tuple[int, ...] = (2, 2)
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     # Every output pixel sees the input channels of one pixel only.
     x = nn.Dense(
-      4 * self.features,
+      math.prod(self.factors) * self.features,
       use_bias=False,
       dtype=self.dtype,
       kernel_init=he_normal,
       name="conv",
     )(x)
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
-    return depth_to_space_2x2(x) + bias.astype(x.dtype)
-
-
-def upsample_2x(x: Array) -> Array:
-  """Bilinear up-sampling by two, half-pixel centers: (B, 2H, 2W, C)."""
-  b, h, w, c = x.shape
-  return jax.image.resize(x, (b, 2 * h, 2 * w, c), "bilinear")
+    return depth_to_space(x, self.factors) + bias.astype(x.dtype)
 
 
 def make_norm(
@@ -156,8 +174,16 @@ class _GroupNorm(nn.Module):
     return nn.GroupNorm(num_groups=groups, dtype=self.dtype)(x)
 
 
-def pad_to_multiple(x: Array, multiple: int) -> Array:
-  """Repeats the bottom and right edge of (B, H, W, C) up to a multiple."""
-  _, height, width, _ = x.shape
-  pads = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
-  return jnp.pad(x, pads, mode="edge")
+def pad_to_multiple(x: Array, multiple: int | Sequence[int]) -> Array:
+  """Repeats the last items of the axes between batch and channels.
+
+  Args:
+    x: (B, *S, C).
+    multiple: of every axis S, or one for each: what their sizes grow to.
+  """
+  sizes = x.shape[1:-1]
+  multiples = np.broadcast_to(multiple, len(sizes))
+  pads = [
+    (0, int(-size % each)) for size, each in zip(sizes, multiples, strict=True)
+  ]
+  return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="edge")

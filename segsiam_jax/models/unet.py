@@ -12,41 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from segsiam_jax.models import layers
-
-
-class ConvBlock(nn.Module):
-  """Two 3x3 convolutions, each followed by norm and ReLU.
-
-  Attributes:
-    features: output channels of both.
-    norm: 'batch', 'group' or 'none'; without a norm the convolutions have a
-      bias.
-    dtype: compute dtype.
-    axis_name: see `layers.make_norm`.
-  """
-
-  features: int
-  norm: str = "batch"
-  dtype: Any = jnp.float32
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    norm = layers.make_norm(
-      self.norm, train, dtype=self.dtype, axis_name=self.axis_name
-    )
-    for index in (1, 2):
-      x = nn.Conv(
-        self.features,
-        (3, 3),
-        padding=((1, 1), (1, 1)),
-        use_bias=self.norm == "none",
-        dtype=self.dtype,
-        kernel_init=layers.he_normal,
-        name=f"conv{index}",
-      )(x)
-      x = nn.relu(norm(name=f"norm{index}")(x))
-    return x
+from segsiam_jax.models.blocks import ConvBlock
 
 
 class UNet(nn.Module):
@@ -95,9 +61,9 @@ class UNet(nn.Module):
 
     def convs(x, level, name):
       features = self.base_width * 2**level
-      return block(features, self.norm, self.dtype, self.axis_name, name=name)(
-        x, train
-      )
+      return block(
+        features, False, self.norm, self.dtype, self.axis_name, name=name
+      )(x, train)
 
     x = layers.pad_to_multiple(images, 2**self.depth).astype(self.dtype)
     skips = []
@@ -121,7 +87,7 @@ class UNet(nn.Module):
 
   def _up(self, x: jax.Array, features: int, name: str) -> jax.Array:
     if self.upsample == "transpose":
-      return layers.UpConv2x2(features, dtype=self.dtype, name=name)(x)
+      return layers.UpConv(features, dtype=self.dtype, name=name)(x)
     if self.upsample == "resize":
       # The 1x1 convolution commutes with the resize, and is cheaper before.
       conv = nn.Conv(
@@ -131,7 +97,9 @@ class UNet(nn.Module):
         kernel_init=layers.he_normal,
         name=name,
       )
-      return layers.upsample_2x(conv(x))
+      x = conv(x)
+      b, h, w, c = x.shape
+      return jax.image.resize(x, (b, 2 * h, 2 * w, c), "bilinear")
     raise ValueError(
       f"upsample {self.upsample!r} is none of 'transpose', 'resize'"
     )

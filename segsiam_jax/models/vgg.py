@@ -1,4 +1,5 @@
-"""VGG16 encoder (Simonyan and Zisserman 2014, arXiv:1409.1556)."""
+"""VGG16 encoder (Simonyan and Zisserman 2014, arXiv:1409.1556), and
+torchvision's variant with batch norm."""
 
 from typing import Any
 
@@ -21,12 +22,18 @@ class VGG16(nn.Module):
       that its 7x7 convolution fits any image.
     ceil_pool: whether pooling rounds odd sizes up, as Caffe and so FCN do, or
       down.
+    norm: after each convolution; see `layers.make_norm`.
+    remat: compute the stages' activations anew in the backward pass.
     dtype: compute dtype; parameters are float32.
+    axis_name: see `layers.make_norm`.
   """
 
   first_padding: int = 1
   ceil_pool: bool = False
+  norm: str = "none"
+  remat: bool = False
   dtype: Any = jnp.float32
+  axis_name: str | None = None
 
   @property
   def channels(self) -> tuple[int, ...]:
@@ -46,25 +53,35 @@ class VGG16(nn.Module):
 
     Args:
       images: (B, H, W, C) float, normalised.
-      train: has no effect; all encoders take it.
+      train: use batch statistics.
 
     Returns:
       Six arrays.
     """
-    x, features = images.astype(self.dtype), []
-    for stage, (count, width) in enumerate(zip(STAGES, WIDTHS, strict=True), 1):
-      for index in range(1, count + 1):
+    norm = layers.make_norm(
+      self.norm, train, dtype=self.dtype, axis_name=self.axis_name
+    )
+
+    def convs(module, x, stage):
+      for index in range(1, STAGES[stage - 1] + 1):
         first = stage == 1 and index == 1
-        pad = self.first_padding if first else 1
+        pad = module.first_padding if first else 1
         x = nn.Conv(
-          width,
+          WIDTHS[stage - 1],
           (3, 3),
           padding=((pad, pad), (pad, pad)),
-          dtype=self.dtype,
+          dtype=module.dtype,
           kernel_init=layers.he_normal,
           name=f"conv{stage}_{index}",
         )(x)
-        x = nn.relu(x)
+        x = nn.relu(norm(name=f"bn{stage}_{index}")(x))
+      return x
+
+    if self.remat:
+      convs = nn.remat(convs, static_argnums=(2,))
+    x, features = images.astype(self.dtype), []
+    for stage in range(1, len(STAGES) + 1):
+      x = convs(self, x, stage)
       features.append(x)
       x = layers.max_pool_2x2(x, ceil=self.ceil_pool)
     return (*features, x)
