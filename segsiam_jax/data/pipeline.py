@@ -3,10 +3,13 @@
 Reading is random access, so that shuffling is global and an iterator's whole
 state is a position. Batches are planned as indices of the global batch, of
 which a process reads its share: the data are the same however many there are.
+
+Where examples come in several static shapes, each belongs to a bucket, and a
+batch is of one bucket.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import jax
@@ -25,51 +28,56 @@ class Rows(Protocol):
   ) -> Mapping[str, np.ndarray]: ...
 
 
-class _PaddedIndices:
-  """0, 1, ... length - 1, and then -1 up to a multiple of the batch."""
+class Buckets(NamedTuple):
+  """Rows of several static shapes, in batches of one shape each.
 
-  def __init__(self, length: int, multiple: int):
-    self._length = length
-    self._padded = -(-length // multiple) * multiple
+  Attributes:
+    rows: those of each bucket.
+    of: (length of the source,) integers, the bucket of each example.
+  """
 
-  def __len__(self) -> int:
-    return self._padded
-
-  def __getitem__(self, index: int) -> int:
-    return index if index < self._length else -1
+  rows: Sequence[Rows]
+  of: np.ndarray
 
 
 class _ReadRows(grain.transforms.RandomMap):
   """Indices of a global batch -> this process's rows; -1 is a padding row."""
 
-  def __init__(self, source: Source, rows: Rows, share: slice):
-    self._source, self._rows, self._share = source, rows, share
+  def __init__(self, source: Source, buckets: Buckets, share: slice):
+    self._source, self._buckets, self._share = source, buckets, share
 
   def random_map(self, indices: np.ndarray, rng: np.random.Generator):
     # A row's randomness is its own, whichever process reads it.
     seeds = rng.integers(2**63, size=len(indices))
     chosen = zip(indices[self._share], seeds[self._share], strict=True)
-    rows = [self._read(int(index), seed) for index, seed in chosen]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    # Of this process's rows all may be padding, but never the global first.
+    rows = self._buckets.rows[self._buckets.of[indices[0]]]
+    read = [self._read(rows, int(index), seed) for index, seed in chosen]
+    return {name: np.stack([row[name] for row in read]) for name in read[0]}
 
-  def _read(self, index: int, seed: int) -> dict[str, np.ndarray]:
+  def _read(self, rows: Rows, index: int, seed: int) -> dict[str, np.ndarray]:
     if index < 0:
       row = {
         name: np.zeros(spec.shape, spec.dtype)
-        for name, spec in self._rows.spec().items()
+        for name, spec in rows.spec().items()
       }
     else:
       rng = np.random.default_rng(seed)
-      row = dict(self._rows(self._source[index], rng))
+      row = dict(rows(self._source[index], rng))
     row["mask"] = np.float32(index >= 0)
     row["index"] = np.int32(index)
     return row
 
 
 def element_spec(
-  rows: Rows, batch_size: int
+  rows: Rows | Buckets, batch_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes and dtypes of a batch of `batch_size` rows; adds mask and index."""
+  """Shapes and dtypes of a batch of `batch_size` rows; adds mask and index.
+
+  Of several buckets, those of the first.
+  """
+  if isinstance(rows, Buckets):
+    rows = rows.rows[0]
   spec = {
     name: jax.ShapeDtypeStruct((batch_size, *row.shape), row.dtype)
     for name, row in rows.spec().items()
@@ -82,7 +90,7 @@ def element_spec(
 
 def make_pipeline(
   source: Source,
-  rows: Rows,
+  rows: Rows | Buckets,
   *,
   batch_size: int,
   train: bool,
@@ -94,10 +102,11 @@ def make_pipeline(
 ) -> grain.IterDataset:
   """Batches of one process: dictionaries of NumPy arrays of static shape.
 
-  Training batches go on for ever, each epoch in another order. Evaluation
-  batches hold every example once, in order; the last one is padded with rows
-  whose `mask` is 0, and every process has the same number of batches. A row's
-  `index` is its example's in the source, -1 for padding.
+  Training batches go on for ever, each epoch in another order; buckets take
+  turns by their numbers of examples. Evaluation batches hold every example
+  once, bucket by bucket and in order; the last one of a bucket is padded with
+  rows whose `mask` is 0, and every process has the same number of batches. A
+  row's `index` is its example's in the source, -1 for padding.
 
   Args:
     source: random-access examples.
@@ -117,18 +126,35 @@ def make_pipeline(
     raise ValueError(
       f"{process_count} processes do not divide batch_size {batch_size}"
     )
+  buckets = rows
+  if not isinstance(rows, Buckets):
+    buckets = Buckets((rows,), np.zeros(len(source), np.int64))
+  members = [
+    np.flatnonzero(buckets.of == bucket) for bucket in np.unique(buckets.of)
+  ]
   if train:
-    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()
-    # Repeated before it is batched: no example waits for a full last batch.
-    indices = indices.repeat()
+    parts = [
+      # Repeated before it is batched: no example waits for a full last batch.
+      grain.MapDataset.source(part)
+      .seed(seed)
+      .shuffle()
+      .repeat()
+      .batch(batch_size, drop_remainder=True)
+      for part in members
+    ]
+    planned = parts[0]
+    if len(parts) > 1:
+      planned = grain.MapDataset.mix(parts, [len(part) for part in members])
   else:
-    padded = _PaddedIndices(len(source), batch_size)
-    indices = grain.MapDataset.source(padded).seed(seed)
+    padded = [
+      np.pad(part, (0, -len(part) % batch_size), constant_values=-1)
+      for part in members
+    ]
+    planned = grain.MapDataset.source(np.concatenate(padded)).seed(seed)
+    planned = planned.batch(batch_size, drop_remainder=True)
   local = batch_size // process_count
   share = slice(process_index * local, (process_index + 1) * local)
-  batches = indices.batch(batch_size, drop_remainder=True).random_map(
-    _ReadRows(source, rows, share)
-  )
+  batches = planned.random_map(_ReadRows(source, buckets, share))
   dataset = batches.to_iter_dataset(
     grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
   )

@@ -135,6 +135,95 @@ def test_batches_match_their_spec():
     assert batch[name].dtype == leaf.dtype
 
 
+class Wide(Numbers):
+  """Every third example is twice as wide."""
+
+  def __getitem__(self, index):
+    width = 8 if index % 3 == 0 else 4
+    return {
+      "image": np.full((4, width, 1), index, np.uint8),
+      "label": np.zeros((4, width), np.uint8),
+    }
+
+
+def bucketed(count, **options):
+  rows = [
+    SemanticRows((4, width), channels=1, fit="resize", train=True)
+    for width in (4, 8, 16)
+  ]
+  of = np.where(np.arange(count) % 3 == 0, 1, 0)
+  return pipeline.make_pipeline(
+    Wide(count), pipeline.Buckets(rows, of), **options
+  )
+
+
+def test_a_training_batch_is_of_one_bucket():
+  taken = take(bucketed(12, batch_size=4, train=True, seed=3), 30)
+  for batch in taken:
+    wide = {number % 3 == 0 for number in numbers(batch)}
+    assert batch["image"].shape == (4, 4, 8 if wide == {True} else 4, 1)
+    assert len(wide) == 1
+  # They take turns: ten epochs hold every example ten times.
+  seen = np.bincount(np.ravel([numbers(batch) for batch in taken]))
+  assert seen.tolist() == [10] * 12
+  shapes = [batch["image"].shape[2] for batch in taken]
+  assert 8 in shapes[:4] and 4 in shapes[:4]
+
+
+def test_evaluation_holds_every_example_of_every_bucket_once():
+  for process_count in (1, 2):
+    shares = [
+      list(
+        bucketed(
+          11,
+          batch_size=4,
+          train=False,
+          process_index=index,
+          process_count=process_count,
+        )
+      )
+      for index in range(process_count)
+    ]
+    # 7 narrow and 4 wide ones; a process may have padding alone.
+    assert {len(share) for share in shares} == {3}
+    for rows in zip(*shares, strict=True):
+      assert len({one["image"].shape[2] for one in rows}) == 1
+    rows = [batch for share in shares for batch in share]
+    indices = np.concatenate([batch["index"] for batch in rows])
+    assert sorted(indices[indices >= 0]) == list(range(11))
+    for batch in rows:
+      valid = batch["mask"] > 0
+      np.testing.assert_array_equal(
+        batch["image"][valid, 0, 0, 0], batch["index"][valid]
+      )
+
+
+def test_buckets_do_not_depend_on_processes_and_resume():
+  options = {"batch_size": 4, "train": True, "seed": 1}
+  whole = take(bucketed(12, **options), 9)
+  shares = [
+    take(
+      bucketed(12, process_index=index, process_count=2, **options),
+      9,
+    )
+    for index in range(2)
+  ]
+  joined = [
+    numbers(one) + numbers(other) for one, other in zip(*shares, strict=True)
+  ]
+  assert joined == [numbers(batch) for batch in whole]
+  iterator = iter(bucketed(12, **options))
+  for _ in range(5):
+    next(iterator)
+  position = iterator.get_state()
+  iterator.close()
+  other = iter(bucketed(12, **options))
+  other.set_state(position)
+  rest = [numbers(next(other)) for _ in range(4)]
+  other.close()
+  assert rest == [numbers(batch) for batch in whole[5:]]
+
+
 def row(fit, image, label, size=(8, 8), train=False, channels=1):
   rows = SemanticRows(size, channels=channels, fit=fit, train=train)
   example = {"image": image, "label": label}
