@@ -6,19 +6,14 @@ classes. It never shuffles, batches or resizes.
 
 import io
 import pathlib
-import re
 from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
 
-from segsiam_jax.data import adapters, images
+from segsiam_jax.data import adapters, images, splits
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
-
-_SPLIT = re.compile(
-  r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d*%?):(?P<stop>-?\d*%?)\])?"
-)
 
 
 class Source(Protocol):
@@ -109,21 +104,15 @@ class FolderSource:
       self._to_index = np.full(256, 254, np.uint8)
       self._to_index[255] = adapters.IGNORE_LABEL
       self._to_index[list(label_values)] = np.arange(len(label_values))
-    match = _SPLIT.fullmatch(split)
-    if not match:
-      raise UserError(
-        f"split {split!r}: write it as NAME, NAME[a:b] or NAME[a%:b%]"
-      )
-    folder = pathlib.Path(root) / match["name"]
+    wanted = splits.parse(split)
+    folder = pathlib.Path(root) / wanted.name
     if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
       raise UserError(
         f"{folder}: no such folder; the images are in {root}/images, so set "
         f"config.data.dir={pathlib.Path(root).parent} and the split to "
         f"{pathlib.Path(root).name!r}"
       )
-    self.paths = _select(
-      _pairs(folder, "labels" if instances else "masks"), split
-    )
+    self.paths = wanted.part(_pairs(folder, "labels" if instances else "masks"))
     if not self.paths:
       raise UserError(f"{folder}: split {split!r} selects no images")
     with futures.ThreadPoolExecutor() as pool:
@@ -233,17 +222,3 @@ def _pairs(
       f"images, the first {missing[0]}; a mask has its image's name"
     )
   return [(path, masks[path.stem]) for path in image_paths]
-
-
-def _select(pairs: list, split: str) -> list:
-  """The part of `pairs` that 'NAME[a:b]' or 'NAME[a%:b%]' names."""
-  start, stop = _SPLIT.fullmatch(split).group("start", "stop")
-
-  def bound(text: str | None, default: int) -> int:
-    if not text:
-      return default
-    if text.endswith("%"):
-      return round(len(pairs) * int(text[:-1]) / 100)
-    return int(text)
-
-  return pairs[bound(start, 0) : bound(stop, len(pairs))]
