@@ -1,0 +1,179 @@
+"""Identities whose examples are image files, and folders of them."""
+
+import collections
+import hashlib
+import io
+import logging
+import pathlib
+import unicodedata
+from collections.abc import Sequence
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segsiam_jax.data import images, splits
+from segsiam_jax.data.identities import IdentitySource, Pairs
+from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+
+class ImageFiles(IdentitySource):
+  """Image files and whom they show.
+
+  Every file is read once when the source is opened: copies are found, and
+  training does not stop at a file that is no image.
+
+  Attributes:
+    class_names: of the identities.
+    labels: (n,) int32.
+    groups: (n,) int32.
+    contents: (n,) int32, equal for files that are equal to the last byte.
+    pairs: published ones, or None.
+    paths: of the files.
+    ids: the same below `root`.
+  """
+
+  def __init__(
+    self,
+    root: pathlib.Path,
+    paths: Sequence[pathlib.Path],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    groups: Sequence[int] | None = None,
+    pairs: Pairs | None = None,
+  ):
+    """Takes the examples in their order.
+
+    Args:
+      root: folder that ids are relative to.
+      paths: of the images, below it.
+      labels: identity of each.
+      class_names: name of each identity.
+      groups: of each example; None for one group.
+      pairs: of examples, by index.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    self.paths = tuple(paths)
+    self.ids = tuple(path.relative_to(root).as_posix() for path in paths)
+    self.labels = np.asarray(labels, np.int32)
+    self.groups = (
+      np.zeros_like(self.labels)
+      if groups is None
+      else np.asarray(groups, np.int32)
+    )
+    self.class_names = tuple(class_names)
+    self.pairs = pairs
+    with futures.ThreadPoolExecutor() as pool:
+      digests = list(pool.map(_digest, self.paths))
+    numbers: dict[bytes, int] = {}
+    self.contents = np.array(
+      [numbers.setdefault(digest, len(numbers)) for digest in digests],
+      np.int32,
+    )
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return {
+      "image": images.read_image(self.paths[index]),
+      "label": int(self.labels[index]),
+      "group": int(self.groups[index]),
+      "id": self.ids[index],
+    }
+
+
+def open_identity_folder(root: str, split: str) -> ImageFiles:
+  """`ROOT/SPLIT/IDENTITY/*.png`: one folder an identity.
+
+  Args:
+    root: folder that holds one folder a split.
+    split: 'NAME', or 'NAME[a:b]' for a part of its identities, in the order of
+      their names; a and b are counts or percentages.
+
+  Raises:
+    UserError: an identity has no images, or two differ only by case, or there
+      are none at all.
+  """
+  wanted = splits.parse(split)
+  folder = pathlib.Path(root) / wanted.name
+  if not folder.is_dir():
+    raise UserError(
+      f"{folder}: no such folder; config.data.dir holds a folder for every "
+      "split, and that one a folder for every identity"
+    )
+  people = sorted(
+    path
+    for path in folder.iterdir()
+    if path.is_dir() and not path.name.startswith(".")
+  )
+  if not people:
+    raise UserError(
+      f"{folder}: holds no folders; put the images of an identity into a "
+      f"folder of its own, such as {folder}/NAME/1.png"
+    )
+  check_names(folder, [path.name for path in people])
+  stray = [
+    path.name
+    for path in folder.iterdir()
+    if path.is_file() and path.suffix.lower() in images.EXTENSIONS
+  ]
+  if stray:
+    _logger.warning(
+      "%s: %d images belong to no identity and are left out, the first %s",
+      folder,
+      len(stray),
+      min(stray),
+    )
+  chosen = wanted.part(people)
+  if not chosen:
+    raise UserError(
+      f"{folder}: split {split!r} selects none of {len(people)} identities"
+    )
+  paths, labels = [], []
+  for label, person in enumerate(chosen):
+    try:
+      files = images.list_images(person)
+    except UserError as error:
+      raise UserError(
+        f"{error}; add images of this identity, or remove its folder"
+      ) from error
+    paths += files
+    labels += [label] * len(files)
+  return ImageFiles(folder, paths, labels, [path.name for path in chosen])
+
+
+def check_names(where: pathlib.Path, names: Sequence[str]) -> None:
+  """Raises `UserError` where two names differ only in how they are written.
+
+  They are one identity on file systems that ignore case, and most likely
+  everywhere: told apart, their images would be taught to differ.
+  """
+  alike = collections.defaultdict(list)
+  for name in names:
+    alike[unicodedata.normalize("NFKC", name).casefold()].append(name)
+  for same in alike.values():
+    if len(same) > 1:
+      raise UserError(
+        f"{where}: the identities {same[0]!r} and {same[1]!r} differ only by "
+        "case or by how letters are encoded; put their images together, or "
+        "rename one"
+      )
+
+
+def _digest(path: pathlib.Path) -> bytes:
+  """Of a file that is an image, as far as its header tells."""
+  try:
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)):
+      pass
+  except (OSError, SyntaxError, ValueError) as error:
+    reason = str(error).partition(" <")[0]
+    raise UserError(f"{path}: not a readable image ({reason})") from error
+  return hashlib.blake2b(content, digest_size=16).digest()

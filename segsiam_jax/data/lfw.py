@@ -1,0 +1,219 @@
+"""Labeled Faces in the Wild: the folder of people, and its published lists.
+
+Huang, Ramesh, Berg & Learned-Miller, "Labeled Faces in the Wild", UMass 2007.
+
+  DIR/lfw/Ada_Lovelace/Ada_Lovelace_0001.jpg
+  DIR/pairs.txt, people.txt, pairsDevTrain.txt, peopleDevTrain.txt ...
+
+The images may also lie in DIR/lfw_funneled, DIR/lfw-deepfunneled or DIR.
+'pairs' is View 2, ten folds of 300 same and 300 different pairs, to report on;
+'peopleDevTrain' and 'pairsDevTest' are View 1, to develop on.
+"""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from segsiam_jax.data import splits
+from segsiam_jax.data.identities import Pairs
+from segsiam_jax.data.image_files import ImageFiles
+from segsiam_jax.errors import UserError
+
+HOMEPAGE = "http://vis-www.cs.umass.edu/lfw"
+_FOLDERS = (
+  *("lfw", "lfw_funneled", "lfw-deepfunneled"),
+  "lfw-deepfunneled/lfw-deepfunneled",
+)
+
+
+def open_lfw(root: str, split: str) -> ImageFiles:
+  """The examples of a list, and its pairs.
+
+  Args:
+    root: see the layout above.
+    split: name of a list without '.txt': 'pairs', 'pairsDevTrain',
+      'pairsDevTest', 'people', 'peopleDevTrain' or 'peopleDevTest'. Of the ten
+      folds of 'pairs' and 'people', 'people[folds=:9]' and 'pairs[folds=9:]'
+      select some. No person is in two folds.
+
+  Raises:
+    UserError: a list or an image is missing, or a list is not as published.
+      Pairs are never left out: the folds would not be LFW's.
+  """
+  wanted = splits.parse(split, ("folds",))
+  folder = pathlib.Path(root)
+  path = folder / f"{wanted.name}.txt"
+  if not wanted.name.startswith(("pairs", "people")):
+    raise UserError(
+      f"split {split!r}: LFW has 'pairs', 'people', 'pairsDevTrain', "
+      "'pairsDevTest', 'peopleDevTrain' and 'peopleDevTest'"
+    )
+  if not path.is_file():
+    raise UserError(
+      f"{path}: not found; get it from {HOMEPAGE} and name its folder in "
+      "config.data.dir"
+    )
+  images = next(
+    (folder / name for name in _FOLDERS if (folder / name).is_dir()), folder
+  )
+  lists = _Lists(path, images)
+  if wanted.name.startswith("people"):
+    folds = wanted.part(list(lists.people()), "folds")
+    return _of_people(path, images, [name for fold in folds for name in fold])
+  folds = wanted.part(list(lists.pairs()), "folds")
+  return _of_pairs(path, images, folds)
+
+
+class _Lists:
+  """Reads a list line by line; its errors name the line."""
+
+  def __init__(self, path: pathlib.Path, images: pathlib.Path):
+    self._path, self._images = path, images
+    try:
+      text = path.read_text()
+    except UnicodeDecodeError as error:
+      raise UserError(f"{path}: not a text file ({error})") from error
+    # Blank lines stand at the end of some copies.
+    self._lines = [
+      (number, line.split())
+      for number, line in enumerate(text.splitlines(), 1)
+      if line.strip()
+    ]
+    self._next = 0
+
+  def _fail(self, number: int, complaint: str) -> UserError:
+    return UserError(f"{self._path}, line {number}: {complaint}")
+
+  def _take(self, expected: str) -> tuple[int, list[str]]:
+    if self._next == len(self._lines):
+      raise UserError(
+        f"{self._path}: ends too early, {expected} expected; get it again "
+        f"from {HOMEPAGE}"
+      )
+    self._next += 1
+    return self._lines[self._next - 1]
+
+  def _count(self, number: int, word: str) -> int:
+    if not word.isdecimal():
+      raise self._fail(number, f"expected a number, and {word!r} is none")
+    return int(word)
+
+  def _end(self) -> None:
+    if self._next < len(self._lines):
+      number, _ = self._lines[self._next]
+      raise self._fail(number, "more lines than the header says")
+
+  def _image(self, number: int, name: str, word: str) -> pathlib.Path:
+    count = self._count(number, word)
+    path = self._images / name / f"{name}_{count:04d}.jpg"
+    if not path.is_file():
+      raise self._fail(
+        number,
+        f"no image {path}; all are needed, since leaving pairs out changes "
+        "the protocol",
+      )
+    return path
+
+  def pairs(self) -> Iterator[list[tuple[pathlib.Path, pathlib.Path, bool]]]:
+    """Folds of (first, second, same); header '10 300', or '1100' for one."""
+    number, header = self._take("the number of pairs")
+    if len(header) > 2:
+      raise self._fail(number, "expected a header such as '10 300' or '1100'")
+    counts = [self._count(number, word) for word in header]
+    folds, size = (1, *counts) if len(counts) == 1 else counts
+    for _ in range(folds):
+      fold = []
+      for same in (True, False):
+        for _ in range(size):
+          number, words = self._take(f"{folds} x 2 x {size} pairs")
+          if same and len(words) == 3:
+            name, one, two = words
+            first, second = (name, one), (name, two)
+          elif not same and len(words) == 4:
+            first, second = tuple(words[:2]), tuple(words[2:])
+          else:
+            form = "'NAME 1 2'" if same else "'NAME 1 OTHER 2'"
+            raise self._fail(number, f"expected a pair such as {form}")
+          if first == second or (first[0] == second[0]) != same:
+            raise self._fail(
+              number,
+              "an image with itself" if same else "two images of one person",
+            )
+          fold.append(
+            (self._image(number, *first), self._image(number, *second), same)
+          )
+      yield fold
+    self._end()
+
+  def people(self) -> Iterator[list[str]]:
+    """Folds of names; each has its count of people before it."""
+    number, header = self._take("the number of people")
+    count = self._count(number, header[0])
+    # Ten folds begin with their number and then each with its own count; one
+    # fold has but its count.
+    several = self._next < len(self._lines) and len(self._lines[1][1]) == 1
+    for _ in range(count if several else 1):
+      if several:
+        number, words = self._take("the number of people in a fold")
+        size = self._count(number, words[0])
+      else:
+        size = count
+      names = []
+      for _ in range(size):
+        number, words = self._take(f"{size} people")
+        if len(words) != 2:
+          raise self._fail(number, "expected a name and its number of images")
+        have = len(list((self._images / words[0]).glob("*.jpg")))
+        if have != self._count(number, words[1]):
+          raise self._fail(
+            number,
+            f"{words[0]} has {words[1]} images, but {self._images / words[0]} "
+            f"holds {have}",
+          )
+        names.append(words[0])
+      yield names
+    self._end()
+
+
+def _of_people(
+  path: pathlib.Path, images: pathlib.Path, names: Sequence[str]
+) -> ImageFiles:
+  names = sorted(names)
+  if not names:
+    raise UserError(f"{path}: no fold is selected")
+  files = [sorted((images / name).glob("*.jpg")) for name in names]
+  return ImageFiles(
+    images,
+    [file for own in files for file in own],
+    [label for label, own in enumerate(files) for _ in own],
+    names,
+  )
+
+
+def _of_pairs(
+  path: pathlib.Path,
+  images: pathlib.Path,
+  folds: Sequence[Sequence[tuple[pathlib.Path, pathlib.Path, bool]]],
+) -> ImageFiles:
+  rows = [(*pair, fold) for fold, pairs in enumerate(folds) for pair in pairs]
+  if not rows:
+    raise UserError(f"{path}: no fold is selected, or there are no pairs")
+  files = sorted({file for row in rows for file in row[:2]})
+  index = {file: number for number, file in enumerate(files)}
+  names = sorted({file.parent.name for file in files})
+  labels = {name: label for label, name in enumerate(names)}
+  pairs = Pairs(
+    first=np.array([index[row[0]] for row in rows], np.int64),
+    second=np.array([index[row[1]] for row in rows], np.int64),
+    same=np.array([row[2] for row in rows]),
+    fold=np.array([row[3] for row in rows], np.int64),
+    kind=np.zeros(len(rows), np.int64),
+  )
+  return ImageFiles(
+    images,
+    files,
+    [labels[file.parent.name] for file in files],
+    names,
+    pairs=pairs,
+  )
