@@ -95,7 +95,13 @@ def _prepared_builder(
   def load() -> tfds.core.DatasetBuilder:
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
 
-  builder = load()
+  try:
+    builder = load()
+  except ImportError as error:
+    raise UserError(
+      f"{name}: TFDS needs another package for it ({first_line(error)}); get "
+      f"it with: {download}"
+    ) from error
   if not builder.data_path.exists():
     if name.split("/")[0] not in OUR_BUILDERS:
       raise UserError(

@@ -7,35 +7,7 @@ import tensorflow_datasets as tfds
 from segsiam_jax.data import adapters, sources
 from segsiam_jax.data.builders.digits import png
 from segsiam_jax.errors import UserError
-
-
-def fake(name, version, features, examples, config=None):
-  """A builder class with a catalogue set's name, version and features."""
-  configs = [tfds.core.BuilderConfig(name=config)] if config else []
-
-  class Fake(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    VERSION = tfds.core.Version(version)
-    BUILDER_CONFIGS = configs
-
-    def _info(self):
-      return tfds.core.DatasetInfo(
-        builder=self, features=tfds.features.FeaturesDict(features)
-      )
-
-    def _split_generators(self, dl_manager):
-      return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-      yield from enumerate(examples)
-
-  Fake.name = name
-  return Fake
-
-
-def prepare(tmp_path, cls):
-  tfds.disable_progress_bar()
-  cls(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-
+from tests.data.tfds_fakes import fake, prepare
 
 IMAGE = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
 

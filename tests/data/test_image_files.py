@@ -14,7 +14,9 @@ from segsiam_jax.errors import UserError
 def write_image(path, seed=None):
   """A small image of its own; (5, 4) pixels."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  rng = np.random.default_rng(zlib.crc32(str(path).encode()) if seed is None else seed)
+  rng = np.random.default_rng(
+    zlib.crc32(str(path).encode()) if seed is None else seed
+  )
   pixels = rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)
   Image.fromarray(pixels).save(path)
 

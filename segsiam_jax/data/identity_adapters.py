@@ -1,0 +1,215 @@
+"""TFDS catalogue sets as sources of identities.
+
+One small adapter for each data set says what an identity is. The labels of a
+split are read when it is opened; images only when they are asked for.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segsiam_jax.data import images, splits
+from segsiam_jax.data.identities import IdentitySource
+from segsiam_jax.data.tfds_records import TfdsRecords
+from segsiam_jax.errors import UserError
+
+# A record and the features' descriptions -> what names it, in sorting order.
+Name = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[int, str]]
+
+
+class IdentityAdapter(NamedTuple):
+  """How a TFDS data set becomes one of identities.
+
+  Attributes:
+    builder: TFDS's name of it.
+    identity: what an example shows.
+    features: those that `identity` and `group` need.
+    download: how to get the data, for the error when they are not there.
+    group: what the identity belongs to; None for one group.
+    image: name of the feature with the encoded image.
+    to_image: (H, W, C) uint8 -> the same, as our own readers have it.
+  """
+
+  builder: str
+  identity: Name
+  features: tuple[str, ...]
+  download: str
+  group: Name | None = None
+  image: str = "image"
+  to_image: Callable[[np.ndarray], np.ndarray] = lambda image: image
+
+
+def _class_label(feature: str) -> Name:
+  def name(record, features):
+    index = int(record[feature])
+    return index, features[feature].int2str(index)
+
+  return name
+
+
+def _text(feature: str) -> Name:
+  def name(record, features):
+    del features
+    return 0, record[feature].decode()
+
+  return name
+
+
+def _celeb_a(record, features) -> tuple[int, str]:
+  del features
+  number = int(record["identity"]["Identity_No"])
+  return number, str(number)
+
+
+def _white_ink(image: np.ndarray) -> np.ndarray:
+  """Black ink on white, three channels -> white on black, one channel."""
+  return 255 - image[..., :1]
+
+
+def _build(name: str) -> str:
+  return f"tfds build {name} --file_format=array_record"
+
+
+IDENTITIES: dict[str, IdentityAdapter] = {
+  "digits": IdentityAdapter(
+    builder="digits",
+    identity=_class_label("label"),
+    features=("label",),
+    download="it is prepared on first use",
+  ),
+  "tfds:omniglot": IdentityAdapter(
+    builder="omniglot",
+    identity=_class_label("label"),
+    group=_class_label("alphabet"),
+    features=("label", "alphabet"),
+    to_image=_white_ink,
+    download=_build("omniglot"),
+  ),
+  "tfds:lfw": IdentityAdapter(
+    builder="lfw",
+    identity=_text("label"),
+    features=("label",),
+    download=_build("lfw"),
+  ),
+  "celeb_a": IdentityAdapter(
+    builder="celeb_a",
+    identity=_celeb_a,
+    features=("identity",),
+    download=_build("celeb_a"),
+  ),
+  "patch_camelyon": IdentityAdapter(
+    builder="patch_camelyon",
+    identity=_class_label("label"),
+    features=("label",),
+    download=_build("patch_camelyon"),
+  ),
+  "colorectal_histology": IdentityAdapter(
+    builder="colorectal_histology",
+    identity=_class_label("label"),
+    features=("label",),
+    download=_build("colorectal_histology"),
+  ),
+  "caltech_birds2011": IdentityAdapter(
+    builder="caltech_birds2011",
+    identity=_class_label("label"),
+    features=("label",),
+    download=_build("caltech_birds2011"),
+  ),
+  # Views of one breast and of the other are both of the patient.
+  **{
+    f"curated_breast_imaging_ddsm/{config}": IdentityAdapter(
+      builder=f"curated_breast_imaging_ddsm/{config}",
+      identity=_text("patient"),
+      features=("patient",),
+      download=(
+        "download the files by hand (see the TFDS catalogue), then "
+        + _build(f"curated_breast_imaging_ddsm/{config}")
+      ),
+    )
+    for config in ("original-calc", "original-mass")
+  },
+  "huggingface:rvl_cdip": IdentityAdapter(
+    builder="huggingface:rvl_cdip",
+    identity=_class_label("label"),
+    features=("label",),
+    download="pip install datasets, then " + _build("huggingface:rvl_cdip"),
+  ),
+}
+
+
+class TfdsIdentities(IdentitySource):
+  """A split of a TFDS data set.
+
+  Attributes:
+    class_names: of the identities, in the order of the data set's classes.
+    labels: (n,) int32.
+    groups: (n,) int32.
+  """
+
+  def __init__(self, name: str, split: str, data_dir: str | None = None):
+    """Reads who is where.
+
+    Args:
+      name: a key of `IDENTITIES`.
+      split: TFDS split, such as 'train', 'train+test' or 'train[:10%]', or
+        with a part of the identities, as 'train+test[classes=:100]', so that
+        halves share none.
+      data_dir: where TFDS keeps its data; None is its own default.
+
+    Raises:
+      UserError: the data or the split are not there.
+    """
+    adapter = IDENTITIES[name]
+    self._name, self._adapter = name, adapter
+    by_class = "=" in split
+    wanted = splits.parse(split, ("classes",) if by_class else ())
+    self._split = wanted.name if by_class else split
+
+    def open_records(features):
+      return TfdsRecords(
+        adapter.builder,
+        self._split,
+        features,
+        data_dir=data_dir,
+        download=adapter.download,
+      )
+
+    self._images = open_records((adapter.image,))
+    records = open_records(adapter.features)
+    keys, groups = [], []
+    for index in range(len(records)):
+      record = records[index]
+      keys.append(adapter.identity(record, records.features))
+      if adapter.group is not None:
+        groups.append(adapter.group(record, records.features))
+    chosen = wanted.part(sorted(set(keys)), "classes")
+    labels = {key: label for label, key in enumerate(chosen)}
+    if not chosen:
+      raise UserError(
+        f"{name}: split {split!r} selects none of {len(set(keys))} classes"
+      )
+    self._indices = [i for i, key in enumerate(keys) if key in labels]
+    self.class_names = tuple(name for _, name in chosen)
+    self.labels = np.array([labels[keys[i]] for i in self._indices], np.int32)
+    self.groups = np.zeros_like(self.labels)
+    if groups:
+      numbers = {group: n for n, group in enumerate(sorted(set(groups)))}
+      self.groups = np.array(
+        [numbers[groups[i]] for i in self._indices], np.int32
+      )
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    number = self._indices[index]
+    record = self._images[number]
+    image = images.read_image(io.BytesIO(record[self._adapter.image]))
+    return {
+      "image": self._adapter.to_image(image),
+      "label": int(self.labels[index]),
+      "group": int(self.groups[index]),
+      "id": f"{self._name}/{self._split}/{number}",
+    }
