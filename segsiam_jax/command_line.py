@@ -1,10 +1,14 @@
 """What the command line prints, and how it ends. Imports nothing heavy."""
 
 import logging
+import pathlib
+import re
 import sys
 
 import absl.logging
 from absl import flags
+
+from segsiam_jax.errors import UserError
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75
@@ -24,10 +28,14 @@ def log_to_stderr() -> None:
 def parse_flags(argv: list[str]) -> list[str]:
   """Like absl's parser, but a mistake is one line and exit code 2."""
   try:
+    name_workdir_config(argv)
     rest = flags.FLAGS(argv)
     if flags.FLAGS.config is not None:
       flags.FLAGS.config.keys()  # A file that is missing raises only when used.
     return rest
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
   except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
     # A config file that raises comes as one of the last three.
     first, trace, rest = str(error).partition("Traceback (most recent call")
@@ -35,3 +43,33 @@ def parse_flags(argv: list[str]) -> list[str]:
       first += rest.strip().splitlines()[-1]
     print(f"error: {' '.join(first.split())}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
+
+
+def name_workdir_config(argv: list[str]) -> None:
+  """Lets --config.FIELD flags change a workdir's own config.
+
+  Such flags need a config to change. Where eval or predict got none, the
+  workdir's is named in front of them, in place: the flag reads `sys.argv`.
+  """
+  changed = any(re.match(r"--?config\.", flag) for flag in argv)
+  given = any(re.match(r"--?config(=|$)", flag) for flag in argv)
+  workdir = _value(argv, "workdir")
+  if (
+    changed
+    and not given
+    and workdir
+    and _value(argv, "mode") in ("eval", "predict")
+  ):
+    log_to_stderr()
+    file = pathlib.Path(__file__).with_name("workdir_config.py")
+    argv.insert(1, f"--config={file}:{workdir}")
+
+
+def _value(argv: list[str], name: str) -> str:
+  """The value of a flag before flags are parsed, '' if it is not there."""
+  for index, flag in enumerate(argv):
+    if match := re.fullmatch(rf"--?{name}(?:=(.*))?", flag):
+      return (
+        match[1] if match[1] is not None else "".join(argv[index + 1 :][:1])
+      )
+  return ""

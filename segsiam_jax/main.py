@@ -17,7 +17,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "config",
   None,
   "Config file; --config=FILE:debug for a run of seconds. eval and predict "
-  "take the workdir's own where none is given.",
+  "take the workdir's own where none is given; --config.FIELD changes either.",
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -35,6 +35,7 @@ _PROFILE = flags.DEFINE_list(
 
 
 def _run() -> None:
+  from segsiam_jax import workdir_config
   from segsiam_jax.config import validate
   from segsiam_jax.errors import UserError
 
@@ -45,6 +46,8 @@ def _run() -> None:
     validate(config)
   elif _MODE.value == "train":
     raise UserError("--config: name a config file, such as configs/X.py")
+  else:
+    config = workdir_config.get_config(_WORKDIR.value)
   if _PROFILE.value:
     try:
       first, last = map(int, _PROFILE.value)
@@ -53,12 +56,10 @@ def _run() -> None:
     profile = (first, last)
 
   # Only now what takes seconds to import: a mistake is told at once.
-  from segsiam_jax import evaluate, predict, runs, runtime, train
+  from segsiam_jax import evaluate, predict, runtime, train
 
   runtime.enable_compilation_cache()
   runtime.initialize_distributed()
-  if config is None:
-    config = runs.load_config(_WORKDIR.value)
   if _MODE.value == "train":
     train.train_and_evaluate(config, _WORKDIR.value, profile)
   elif _MODE.value == "eval":

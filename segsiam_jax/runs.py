@@ -9,15 +9,19 @@ import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax import checkpoint, inputs, paths, steps, tasks
-from segsiam_jax.config import validate
+from segsiam_jax import (
+  checkpoint,
+  inputs,
+  paths,
+  steps,
+  tasks,
+  workdir_config,
+)
 from segsiam_jax.errors import UserError
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import Task
 
 _logger = logging.getLogger(__name__)
-
-CONFIG_FILE = "config.json"
 
 # What a run is: a workdir does not change these. The data position in a
 # checkpoint would mean other examples, or the arrays would not fit.
@@ -96,27 +100,17 @@ def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Writes workdir/config.json on process 0."""
   if jax.process_index() == 0:
     text = json.dumps(_plain(config), indent=2, sort_keys=True)
-    paths.write_text(paths.resolve(workdir) / CONFIG_FILE, text + "\n")
-
-
-def load_config(workdir: str) -> ml_collections.ConfigDict:
-  """The config that a workdir was trained with, validated."""
-  file = paths.resolve(workdir) / CONFIG_FILE
-  if not file.exists():
-    raise UserError(
-      f"{file}: not found; give --config, or a --workdir that was trained in"
+    paths.write_text(
+      paths.resolve(workdir) / workdir_config.CONFIG_FILE, text + "\n"
     )
-  config = ml_collections.ConfigDict(_tuples(json.loads(file.read_text())))
-  validate(config)
-  return config
 
 
 def check_same_run(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Raises `UserError` if the workdir holds another run; logs small changes."""
-  file = paths.resolve(workdir) / CONFIG_FILE
-  if not file.exists():
+  saved = workdir_config.read(workdir)
+  if saved is None:
     return
-  before, now = _flat(json.loads(file.read_text())), _flat(_plain(config))
+  before, now = _flat(_plain(saved)), _flat(_plain(config))
   changed = [
     name
     for name in sorted({*before, *now})
@@ -147,9 +141,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     else:
       flat[prefix + name] = value
   return flat
-
-
-def _tuples(tree: Any) -> Any:
-  if isinstance(tree, dict):
-    return {name: _tuples(value) for name, value in tree.items()}
-  return tuple(tree) if isinstance(tree, list) else tree

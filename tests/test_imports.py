@@ -13,7 +13,16 @@ ROOT = pathlib.Path(segsiam_jax.__file__).parent
 
 # A module may import from its own layer and from those before it.
 LAYERS = (
-  ("errors", "paths", "overlays", "plots", "fields", "config", "command_line"),
+  (
+    "errors",
+    "paths",
+    "overlays",
+    "plots",
+    "fields",
+    "config",
+    "command_line",
+    "workdir_config",
+  ),
   ("ops", "losses", "metrics", "models", "data", "pretrained"),
   ("tasks",),
   ("state", "runtime"),

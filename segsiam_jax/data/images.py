@@ -103,6 +103,28 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
   raise ValueError(f"cannot make {channels} channels of an image with {have}")
 
 
+def fitted_size(
+  size: tuple[int, ...], wanted: tuple[int, ...], fit: str
+) -> tuple[int, ...]:
+  """What an image is resized to, before it is cut or padded.
+
+  Args:
+    size: of the image.
+    wanted: of a row.
+    fit: 'resize' for `wanted` itself; 'pad' for the largest size of the
+      image's shape that `wanted` holds, never enlarged; 'crop' for no change.
+
+  >>> fitted_size((100, 50), (40, 40), "pad")
+  (40, 20)
+  """
+  if fit == "resize":
+    return tuple(wanted)
+  if fit == "crop":
+    return tuple(size)
+  shrink = min(1.0, *np.divide(wanted, size))
+  return tuple(max(1, round(shrink * length)) for length in size)
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """(H, W, C) uint8 to (*size, C), bilinear, anti-aliased when shrinking."""
   if image.shape[:2] == tuple(size):

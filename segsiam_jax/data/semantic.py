@@ -69,7 +69,7 @@ class SemanticRows:
       image, label = image[window], label[window]
       objects = None if objects is None else objects[window]
     else:
-      size = self._fitted(label.shape)
+      size = images.fitted_size(label.shape, self.image_size, self.fit)
       image = images.resize_image(image, size)
       label = images.resize_label(label, size)
       if objects is not None:
@@ -90,14 +90,6 @@ class SemanticRows:
       )
       row["weights"] = np.pad(weights, pads)
     return row
-
-  def _fitted(self, size: tuple[int, ...]) -> tuple[int, ...]:
-    """What an image of `size` is resized to."""
-    if self.fit == "resize":
-      return self.image_size
-    ratios = np.divide(self.image_size, size)
-    shrink = min(1.0, *ratios)
-    return tuple(max(1, round(shrink * length)) for length in size)
 
   def _window(
     self, label: np.ndarray, rng: np.random.Generator

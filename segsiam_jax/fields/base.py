@@ -65,3 +65,14 @@ def pair(meaning: str, low: float = -math.inf, ordered: bool = False) -> Check:
     return ""
 
   return check
+
+
+def size(low: int) -> Check:
+  """Of images (height, width) or of volumes (depth, height, width)."""
+
+  def check(value: Any) -> str:
+    if len(value) not in (2, 3):
+      return "expected (height, width), or (depth, height, width) of volumes"
+    return "" if min(value) >= low else f"expected at least {low} each"
+
+  return check

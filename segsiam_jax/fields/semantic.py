@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from segsiam_jax.fields import windows
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
 
 DATA_SETS = (
@@ -96,7 +97,7 @@ FIELDS: dict[str, Field] = {
   "eval.rand_class": Field(
     "", "class whose connected parts get a Rand score; '' for none"
   ),
-}
+} | windows.FIELDS
 
 MODELS: dict[str, dict[str, Field]] = {
   "unet": {
@@ -131,6 +132,7 @@ MODELS["fcn_resnet"] = {
 
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
+  windows.check(config, fail)
   data = config.data
   if data.name == "folder":
     if not data.dir:

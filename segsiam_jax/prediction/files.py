@@ -1,6 +1,7 @@
 """The files of a prediction: which to read, what to call and how to write."""
 
 import collections
+import itertools
 import json
 import logging
 import pathlib
@@ -46,11 +47,17 @@ def list_files(inputs: Sequence[str]) -> dict[pathlib.Path, str]:
         raise UserError(f"--input={name}: no such file or folder")
 
   paths = list(dict.fromkeys(expand()))
-  stems = collections.Counter(path.stem for path in paths)
-  return {
-    path: path.stem if stems[path.stem] == 1 else "_".join(path.parts[-2:])
-    for path in paths
-  }
+  counts = collections.Counter(path.stem for path in paths)
+  stems: dict[pathlib.Path, str] = {}
+  taken = set()
+  for path in paths:
+    stem = path.stem if counts[path.stem] == 1 else "_".join(path.parts[-2:])
+    numbered = (f"{stem}_{number}" for number in itertools.count(2))
+    while stem in taken:
+      stem = next(numbered)
+    taken.add(stem)
+    stems[path] = stem
+  return stems
 
 
 def predict_each(

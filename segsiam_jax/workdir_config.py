@@ -1,0 +1,94 @@
+"""The config of a run, as its workdir keeps it.
+
+This file is itself a config file: `--config=.../workdir_config.py:WORKDIR` is
+the config that WORKDIR was trained with, and flags change its fields.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+
+from segsiam_jax import paths
+from segsiam_jax.config import default_config, validate
+from segsiam_jax.errors import UserError, first_line
+
+_logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+
+
+def get_config(workdir: str) -> ml_collections.ConfigDict:
+  """The config that a workdir was trained with, validated.
+
+  Raises:
+    UserError: the workdir has none, or it is not valid.
+  """
+  config = read(workdir)
+  if config is None:
+    raise UserError(
+      f"{paths.resolve(workdir) / CONFIG_FILE}: not found; give --config, or a "
+      "--workdir that was trained in"
+    )
+  validate(config)
+  return config
+
+
+def read(workdir: str) -> ml_collections.ConfigDict | None:
+  """The config that a workdir was trained with, or None if it has none.
+
+  Fields that are younger than the workdir get their defaults, which stand for
+  what was done before there was the field; a message names them.
+
+  Raises:
+    UserError: the file is broken.
+  """
+  file = paths.resolve(workdir) / CONFIG_FILE
+  if not file.exists():
+    return None
+  try:
+    saved = json.loads(file.read_text())
+  except ValueError as error:
+    raise UserError(
+      f"{file}: not a config ({first_line(error)}); mend it, or give --config"
+    ) from error
+  if not isinstance(saved, dict):
+    raise UserError(f"{file}: not a config; mend it, or give --config")
+  config = ml_collections.ConfigDict(_tuples(saved))
+  try:
+    defaults = default_config(config.task, config.model.name)
+  except (AttributeError, KeyError, TypeError):
+    return config  # `validate` says what is wrong with these two.
+  missing = list(_fill(config, defaults, ""))
+  if missing:
+    _logger.info(
+      "%s: older than these fields, which have their defaults: %s",
+      file,
+      ", ".join(missing),
+    )
+  return config
+
+
+def _fill(
+  config: ml_collections.ConfigDict,
+  defaults: ml_collections.ConfigDict,
+  prefix: str,
+) -> Iterator[str]:
+  """Adds what `config` lacks, and yields the fields' names."""
+  for name, value in defaults.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      if name not in config:
+        config[name] = ml_collections.ConfigDict()
+      if isinstance(config[name], ml_collections.ConfigDict):
+        yield from _fill(config[name], value, f"{prefix}{name}.")
+    elif name not in config:
+      config[name] = value
+      yield prefix + name
+
+
+def _tuples(tree: Any) -> Any:
+  if isinstance(tree, Mapping):
+    return {name: _tuples(value) for name, value in tree.items()}
+  return tuple(tree) if isinstance(tree, list) else tree
