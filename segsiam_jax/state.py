@@ -1,5 +1,7 @@
 """The training state, and the optimizers that change it."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import flax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from segsiam_jax.errors import UserError
 from segsiam_jax.tasks.base import PyTree, Task
 
 
@@ -111,10 +114,74 @@ def decayed(params: PyTree) -> PyTree:
   return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
+def frozen_parameters(params: PyTree, pattern: str) -> PyTree:
+  """Which parameters do not learn.
+
+  Args:
+    params: of the model.
+    pattern: `optimizer.frozen`: regular expression, searched in names such as
+      'encoder/layer1_0/conv1/kernel'; '' for none.
+
+  Returns:
+    A bool a leaf.
+
+  Raises:
+    UserError: the pattern matches no name, or all of them.
+  """
+  if not pattern:
+    return jax.tree.map(lambda leaf: False, params)
+  matches = _matches(params, pattern, "frozen")
+  if all(jax.tree.leaves(matches)):
+    raise UserError(
+      f"config.optimizer.frozen = {pattern!r}: matches every parameter, so "
+      "that nothing would learn"
+    )
+  return matches
+
+
+def _matches(params: PyTree, pattern: str, field: str) -> PyTree:
+  """Whether a name holds the pattern, a leaf; an error if none does."""
+  names = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: jax.tree_util.keystr(path, simple=True, separator="/"),
+    params,
+  )
+  matches = jax.tree.map(lambda name: bool(re.search(pattern, name)), names)
+  if not any(jax.tree.leaves(matches)):
+    some = ", ".join(jax.tree.leaves(names)[:3])
+    raise UserError(
+      f"config.optimizer.{field}: {pattern!r} matches no parameter; their "
+      f"names are such as {some}"
+    )
+  return matches
+
+
+def _scale_rates(rate_scales: Sequence[str]) -> optax.GradientTransformation:
+  """Multiplies updates by the factor of the first pattern that matches."""
+  rules = [
+    (pattern, float(factor))
+    for pattern, _, factor in (rule.rpartition("=") for rule in rate_scales)
+  ]
+
+  def scale(updates: PyTree, params: PyTree) -> PyTree:
+    factors = jax.tree.map(lambda leaf: 1.0, params)
+    for pattern, factor in reversed(rules):
+      matches = _matches(params, pattern, "rate_scales")
+      factors = jax.tree.map(
+        lambda hit, old, factor=factor: factor if hit else old,
+        matches,
+        factors,
+      )
+    return jax.tree.map(lambda update, by: by * update, updates, factors)
+
+  return optax.stateless(scale)
+
+
 def make_optimizer(
   config: ml_collections.ConfigDict, total_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """The optimizer that `config.optimizer` describes.
+
+  Parameters that `frozen` names get no update and no optimizer state.
 
   Args:
     config: `config.optimizer`.
@@ -143,4 +210,12 @@ def make_optimizer(
     raise ValueError(f"unknown optimizer {config.name!r}")
   if config.clip_norm:
     parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-  return optax.chain(*parts), schedule
+  if config.rate_scales:
+    parts.append(_scale_rates(config.rate_scales))
+  tx = optax.chain(*parts)
+  if config.frozen:
+    tx = optax.partition(
+      {False: tx, True: optax.set_to_zero()},
+      lambda params: frozen_parameters(params, config.frozen),
+    )
+  return tx, schedule

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from segsiam_jax import runtime
 from segsiam_jax.metrics.base import Mean, merge_all
-from segsiam_jax.state import TrainState
+from segsiam_jax.state import TrainState, frozen_parameters
 from segsiam_jax.tasks.base import Batch, LossOutput, Metrics, Task
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -82,6 +82,7 @@ def make_train_step(
   backend: str = "jit",
   grad_accum: int = 1,
   ema_decay: float = 0.0,
+  frozen: str = "",
 ) -> TrainStep:
   """One optimizer step: (state, batch) -> (state, metrics); donates state.
 
@@ -93,6 +94,8 @@ def make_train_step(
     grad_accum: number of equal parts that the batch is worked through in, one
       after the other, to save memory. Batch statistics are those of a part.
     ema_decay: of the average of the parameters; 0 for none.
+    frozen: see `state.frozen_parameters`. Their gradients are 0, and are not
+      computed.
 
   Returns:
     The step. Its metrics are summed over the global batch, and hold the norm
@@ -101,6 +104,11 @@ def make_train_step(
   axis = axis_name(backend)
 
   def loss(params, model_state, batch, rng):
+    params = jax.tree.map(
+      lambda leaf, stays: jax.lax.stop_gradient(leaf) if stays else leaf,
+      params,
+      frozen_parameters(params, frozen),
+    )
     out = task.loss_fn(params, model_state, batch, rng)
     return out.loss, out
 

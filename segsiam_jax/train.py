@@ -89,6 +89,7 @@ def train_and_evaluate(
     backend=config.backend,
     grad_accum=settings.grad_accum,
     ema_decay=settings.ema_decay,
+    frozen=config.optimizer.frozen,
   )
   evaluator = Evaluator(
     task,

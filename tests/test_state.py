@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from segsiam_jax.config import default_config
-from segsiam_jax.state import decayed, make_optimizer, make_schedule
+from segsiam_jax.errors import UserError
+from segsiam_jax.state import (
+  decayed,
+  frozen_parameters,
+  make_optimizer,
+  make_schedule,
+)
 
 
 @pytest.fixture
@@ -93,3 +99,67 @@ def test_gradient_is_clipped_by_its_global_norm(optimizer):
   updates, _ = tx.update(grads, tx.init(params), params)
   flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(updates)])
   np.testing.assert_allclose(np.linalg.norm(flat), 1.0, rtol=1e-5)
+
+
+LAYERS = {
+  "tower": {"conv": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}},
+  "head": {"kernel": jnp.ones((2, 2))},
+}
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw", "lamb"])
+def test_frozen_parameters_neither_learn_nor_decay(optimizer, name):
+  optimizer.update(name=name, weight_decay=0.1, frozen="^tower/", clip_norm=1.0)
+  tx, _ = make_optimizer(optimizer, 10)
+  opt_state = tx.init(LAYERS)
+  for _ in range(2):
+    updates, opt_state = tx.update(LAYERS, opt_state, LAYERS)
+    np.testing.assert_array_equal(updates["tower"]["conv"]["kernel"], 0)
+    np.testing.assert_array_equal(updates["tower"]["conv"]["bias"], 0)
+    assert (updates["head"]["kernel"] < 0).all()
+  kept = [leaf.shape for leaf in jax.tree.leaves(opt_state)]
+  assert (2, 2) in kept
+  assert (2,) not in kept
+
+
+def test_clipping_looks_at_what_learns(optimizer):
+  optimizer.update(
+    name="sgd",
+    learning_rate=1.0,
+    schedule="constant",
+    clip_norm=1.0,
+    frozen="tower",
+  )
+  tx, _ = make_optimizer(optimizer, 10)
+  huge = jax.tree.map(lambda leaf: leaf, LAYERS) | {
+    "tower": jax.tree.map(lambda leaf: 100 * leaf, LAYERS["tower"])
+  }
+  updates, _ = tx.update(huge, tx.init(LAYERS), LAYERS)
+  np.testing.assert_allclose(updates["head"]["kernel"], -0.5)
+
+
+def test_rates_by_layer(optimizer):
+  with optimizer.ignore_type():
+    optimizer.update(
+      name="sgd",
+      learning_rate=1.0,
+      schedule="constant",
+      rate_scales=("bias$=0.5", "^tower/=0.1"),
+    )
+  tx, _ = make_optimizer(optimizer, 10)
+  updates, _ = tx.update(LAYERS, tx.init(LAYERS), LAYERS)
+  np.testing.assert_allclose(updates["tower"]["conv"]["bias"], -0.5)
+  np.testing.assert_allclose(updates["tower"]["conv"]["kernel"], -0.1)
+  np.testing.assert_allclose(updates["head"]["kernel"], -1.0)
+
+
+def test_patterns_that_match_nothing_are_told(optimizer):
+  with pytest.raises(UserError, match="'towr' matches no .* head/kernel"):
+    frozen_parameters(LAYERS, "towr")
+  with pytest.raises(UserError, match="matches every parameter"):
+    frozen_parameters(LAYERS, "kernel|bias")
+  with optimizer.ignore_type():
+    optimizer.update(rate_scales=("towr=0.1",))
+  tx, _ = make_optimizer(optimizer, 10)
+  with pytest.raises(UserError, match="rate_scales: 'towr' matches no"):
+    tx.update(LAYERS, tx.init(LAYERS), LAYERS)

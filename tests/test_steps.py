@@ -5,6 +5,7 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from segsiam_jax import inputs, runs, runtime, steps
@@ -14,7 +15,9 @@ from segsiam_jax.state import create_state, make_optimizer
 STEPS = 5
 
 
-def train(config, num_devices, backend="jit", grad_accum=1, ema_decay=0.0):
+def train(
+  config, num_devices, backend="jit", grad_accum=1, ema_decay=0.0, frozen=""
+):
   """State and metrics after a few steps on `num_devices`."""
   config = config.copy_and_resolve_references()
   config.backend = backend
@@ -36,6 +39,7 @@ def train(config, num_devices, backend="jit", grad_accum=1, ema_decay=0.0):
     backend=backend,
     grad_accum=grad_accum,
     ema_decay=ema_decay,
+    frozen=frozen,
   )
   iterator, history = iter(data.batches), []
   for _ in range(STEPS):
@@ -124,6 +128,18 @@ def test_average_of_parameters(plain_config, reference):
   kernel = lambda tree: tree["logits"]["kernel"]  # noqa: E731
   assert state.eval_params is state.ema_params
   assert not np.allclose(kernel(state.ema_params), kernel(state.params))
+
+
+def test_frozen_parameters_get_no_gradient(plain_config):
+  """Even an optimizer that knows nothing of them leaves them alone."""
+  state, history, _ = train(plain_config, 1, frozen="^(?!logits)")
+  moved = jax.tree.map(
+    lambda leaf: bool((leaf != 0).any()),
+    optax.tree.get(state.opt_state, "trace"),
+  )
+  assert all(jax.tree.leaves(moved.pop("logits")))
+  assert not any(jax.tree.leaves(moved))
+  assert history[-1]["loss"] < history[0]["loss"]
 
 
 def test_bfloat16_keeps_float32_state_and_learns(plain_config):

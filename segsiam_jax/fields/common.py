@@ -1,8 +1,32 @@
 """Fields that every task has."""
 
+import re
+from typing import Any
+
 import ml_collections
 
 from segsiam_jax.fields.base import Fail, Field, one_of, within
+
+
+def _regex(value: str) -> str:
+  try:
+    re.compile(value)
+  except re.error as error:
+    return f"not a regular expression ({error})"
+  return ""
+
+
+def _rates(value: tuple[Any, ...]) -> str:
+  for rule in value:
+    pattern, _, factor = rule.rpartition("=")
+    try:
+      good = pattern and float(factor) >= 0
+    except ValueError:
+      good = False
+    if not good or _regex(pattern):
+      return f"expected 'REGEX=FACTOR', and {rule!r} is none"
+  return ""
+
 
 FIELDS: dict[str, Field] = {
   "seed": Field(0, "of parameters, order and augmentation", within(0)),
@@ -16,7 +40,7 @@ FIELDS: dict[str, Field] = {
   ),
   "init_from": Field("", "workdir or checkpoint to take the weights from"),
   "init_skip": Field(
-    "", "regular expression: parameters that init_from leaves fresh"
+    "", "regular expression: parameters that init_from leaves fresh", _regex
   ),
   "train.batch_size": Field(8, "images of a step, all devices", within(1)),
   "train.eval_batch_size": Field(8, "the same in evaluation", within(1)),
@@ -52,6 +76,15 @@ FIELDS: dict[str, Field] = {
   ),
   "optimizer.clip_norm": Field(
     0.0, "largest global norm of the gradient, 0 for any", within(0)
+  ),
+  "optimizer.frozen": Field(
+    "", "regular expression: parameters that do not learn", _regex
+  ),
+  "optimizer.rate_scales": Field(
+    ("^tower/=0.1",),
+    "'REGEX=FACTOR's: learning rates of parameters; the first match counts",
+    _rates,
+    empty=True,
   ),
   "optimizer.schedule": Field(
     "cosine",
