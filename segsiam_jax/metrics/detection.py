@@ -31,6 +31,10 @@ STATISTICS = (
   "AR_large",
 )
 _KINDS = {"box": "bbox", "mask": "segm"}
+# What COCO counts of an image's detections.
+_COCO_MOST, _MOST_INDEX = 100, 2
+# From this share on, an object is covered by others.
+COVERED_FROM = 0.25
 
 # A run-length encoded mask: {"size": [h, w], "counts": str}.
 Rle = Mapping[str, Any]
@@ -65,6 +69,8 @@ class GroundTruth:
     is_crowd: `(N,)` bool, or None where nothing is.
     areas: `(N,)` for the split by size, or None: of the masks, else of the
       boxes.
+    covered: `(N,)` in [0, 1], how much of the object others cover, for the
+      split by overlap, or None for no such split.
   """
 
   boxes: np.ndarray
@@ -72,6 +78,7 @@ class GroundTruth:
   masks: Sequence[Rle] | None = None
   is_crowd: np.ndarray | None = None
   areas: np.ndarray | None = None
+  covered: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,16 +109,25 @@ class CocoAveragePrecision:
   1.0
   """
 
-  def __init__(self, class_names: Sequence[str], *, first_class: int = 0):
+  def __init__(
+    self,
+    class_names: Sequence[str],
+    *,
+    first_class: int = 0,
+    max_detections: int = _COCO_MOST,
+  ):
     """Makes an empty state.
 
     Args:
       class_names: one name a class.
       first_class: the integer of the first of them: 1 where class 0 is the
         background.
+      max_detections: where images hold more than 100 objects, which is all
+        that COCO's numbers count: adds numbers that count so many.
     """
     self._class_names = tuple(class_names)
     self._first_class = first_class
+    self._most = max(max_detections, _COCO_MOST)
     # By image: everything, as plain lists.
     self._images: dict[int | str, dict[str, Any]] = {}
 
@@ -131,7 +147,7 @@ class CocoAveragePrecision:
       image_id: unique.
       size: (height, width) of the original image.
       truth: its objects.
-      found: detections in it, at most 100 of which count.
+      found: detections in it, at most 100 of which COCO's numbers count.
     """
     for what, given in (("truth", truth), ("found", found)):
       self._check(what, given)
@@ -145,19 +161,11 @@ class CocoAveragePrecision:
     """A state of the images of both."""
     if other._class_names != self._class_names:
       raise ValueError("states of other classes do not merge")
-    merged = CocoAveragePrecision(
-      self._class_names, first_class=self._first_class
-    )
-    merged._images = {**self._images, **other._images}
-    return merged
+    return self._of({**self._images, **other._images})
 
   def gather(self) -> "CocoAveragePrecision":
     """A state of the images of all processes, on every process."""
-    merged = CocoAveragePrecision(
-      self._class_names, first_class=self._first_class
-    )
-    merged._images = dict(gather(list(self._images.items())))
-    return merged
+    return self._of(dict(gather(list(self._images.items()))))
 
   def compute(self) -> dict[str, float]:
     """All twelve COCO numbers of boxes, and of masks where there are any.
@@ -165,6 +173,14 @@ class CocoAveragePrecision:
     Returns:
       `box/AP`, `box/AP50`, ... (see `STATISTICS`), `mask/AP`, ..., and
       `box/AP/<class>`, `mask/AP/<class>`. NaN where there is nothing to find.
+
+      Where truths say how far they are covered, `AP_covered`, `AP50_covered`
+      and `AR_covered` too: of objects that others cover to a quarter or more.
+      The other objects are ignored, but false positives count in full, so that
+      these numbers compare detectors and not kinds of objects.
+
+      With `max_detections` N above 100 also `AP_<N>`, `AP50_<N>`, `AP75_<N>`
+      and `AR_<N>`.
     """
     values: dict[str, float] = {}
     records = self._images.values()
@@ -175,30 +191,55 @@ class CocoAveragePrecision:
     )
     for kind in ("box", "mask") if with_masks else ("box",):
       for name, value in self._evaluate(kind).items():
-        values[f"{kind}/{name}"] = value
+        values[f"{kind}/{name}"] = float(value) if value > -1 else float("nan")
     return values
 
   def _evaluate(self, kind: str) -> dict[str, float]:
-    from pycocotools.cocoeval import COCOeval
-
+    """-1 where there is nothing to find, as in pycocotools."""
+    evaluation = self._run(kind)
     with contextlib.redirect_stdout(io.StringIO()):
-      evaluation = COCOeval(
-        self._to_coco("truth", kind), self._to_coco("found", kind), _KINDS[kind]
-      )
-      evaluation.evaluate()
-      evaluation.accumulate()
       evaluation.summarize()
     values = dict(zip(STATISTICS, evaluation.stats, strict=True))
     # (thresholds, recalls, classes, areas, detections): all areas, 100 each.
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    precision = evaluation.eval["precision"][:, :, :, 0, _MOST_INDEX]
     for index, class_name in enumerate(self._class_names):
-      known = precision[:, :, index]
-      known = known[known > -1]
-      values[f"AP/{class_name}"] = known.mean() if known.size else -1.0
-    return {
-      name: float(value) if value > -1 else float("nan")
-      for name, value in values.items()
-    }
+      values[f"AP/{class_name}"] = _mean(precision[:, :, index])
+    if self._most > _COCO_MOST:
+      values |= _numbers(evaluation, -1, f"_{self._most}", ("", "50", "75"))
+    if self._images and all(
+      record["truth"]["covered"] is not None for record in self._images.values()
+    ):
+      covered = self._run(kind, by_overlap=True)
+      values |= _numbers(covered, _MOST_INDEX, "_covered", ("", "50"))
+    return values
+
+  def _run(self, kind: str, by_overlap: bool = False) -> Any:
+    """An accumulated `COCOeval`.
+
+    Args:
+      kind: 'box' or 'mask'.
+      by_overlap: whether objects count that are covered, and no others.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+      truth, found = self._to_coco("truth", kind), self._to_coco("found", kind)
+      evaluation = COCOeval(truth, found, _KINDS[kind])
+      evaluation.params.maxDets = [1, 10, _COCO_MOST]
+      if self._most > _COCO_MOST:
+        evaluation.params.maxDets.append(self._most)
+      if by_overlap:
+        # pycocotools ignores objects outside of a range of areas: the areas
+        # say here whether an object is covered. All detections are inside.
+        for annotation in truth.dataset["annotations"]:
+          annotation["area"] = annotation["covered"]
+        for annotation in found.dataset["annotations"]:
+          annotation["area"] = 1.0
+        evaluation.params.areaRng = [[COVERED_FROM, 1.0]]
+        evaluation.params.areaRngLbl = ["all"]
+      evaluation.evaluate()
+      evaluation.accumulate()
+    return evaluation
 
   def _to_coco(self, part: str, kind: str) -> Any:
     """A `pycocotools.coco.COCO` of the truth or of the detections."""
@@ -224,6 +265,8 @@ class CocoAveragePrecision:
         }
         if part == "found":
           annotation["score"] = content["scores"][index]
+        else:
+          annotation["covered"] = _get(content, "covered", index, None)
         if kind == "mask":
           annotation["segmentation"] = content["masks"][index]
         if annotation["area"] is None:
@@ -241,6 +284,16 @@ class CocoAveragePrecision:
     coco.createIndex()
     return coco
 
+  def _of(self, images: dict[int | str, dict[str, Any]]):
+    """A state like this one, of other images."""
+    state = CocoAveragePrecision(
+      self._class_names,
+      first_class=self._first_class,
+      max_detections=self._most,
+    )
+    state._images = images
+    return state
+
   def _check(self, what: str, given: GroundTruth | Detections) -> None:
     count = len(given.boxes)
     for field in dataclasses.fields(given):
@@ -254,6 +307,31 @@ class CocoAveragePrecision:
         f"{what}: classes {np.unique(classes).tolist()} are not all in "
         f"[{self._first_class}, {last})"
       )
+
+
+def _mean(values: np.ndarray) -> float:
+  """Mean of what is known, -1 if nothing is."""
+  known = values[values > -1]
+  return known.mean() if known.size else -1.0
+
+
+def _numbers(
+  evaluation: Any, most: int, suffix: str, thresholds: Sequence[str]
+) -> dict[str, float]:
+  """AP at each of `thresholds` ('' for all, '50', '75'), and AR.
+
+  Args:
+    evaluation: an accumulated `COCOeval`.
+    most: index of the number of detections that count.
+    suffix: of the names.
+    thresholds: see above.
+  """
+  precision = evaluation.eval["precision"][..., 0, most]
+  recall = evaluation.eval["recall"][..., 0, most]
+  # COCO's thresholds are 0.50, 0.55, ...
+  rows = {"": slice(None), "50": 0, "75": 5}
+  values = {f"AP{t}{suffix}": _mean(precision[rows[t]]) for t in thresholds}
+  return values | {f"AR{suffix}": _mean(recall)}
 
 
 def _plain(content: GroundTruth | Detections) -> dict[str, Any]:

@@ -153,6 +153,50 @@ def test_class_ap_is_averaged_to_the_whole():
   assert values["mask/AP"] == pytest.approx(mean)
 
 
+def test_covered_objects_by_themselves():
+  """The others do not count, found or not; false positives do."""
+  boxes = np.array([[0, 0, 20, 20], [30, 0, 50, 20], [60, 0, 80, 20.0]])
+  truth = GroundTruth(boxes, np.zeros(3, int), covered=np.array([0.25, 0, 0.9]))
+  stray = np.array([[0.0, 40.0, 20.0, 60.0]])
+
+  def values_of(*found):
+    found = np.concatenate(found)
+    scores = np.linspace(0.9, 0.5, len(found))
+    detections = Detections(found, np.zeros(len(found), int), scores)
+    return state_of([(truth, detections)]).compute()
+
+  values = values_of(boxes[:1], boxes[2:])
+  assert values["box/AP50_covered"] == pytest.approx(1.0)
+  assert values["box/AR_covered"] == pytest.approx(1.0)
+  assert values["box/AP50"] < 0.7
+  # An object that is not covered neither helps nor hurts.
+  assert values_of(boxes)["box/AP_covered"] == pytest.approx(1.0)
+  assert values_of(boxes[:2])["box/AR_covered"] == pytest.approx(0.5)
+  assert values_of(stray, boxes)["box/AP50_covered"] < 0.7
+  nothing = GroundTruth(boxes, np.zeros(3, int), covered=np.zeros(3))
+  state = CocoAveragePrecision(CLASSES)
+  state.add(0, SIZE, nothing, Detections(*NOTHING, np.zeros(0)))
+  assert math.isnan(state.compute()["box/AP_covered"])
+
+
+def test_more_than_a_hundred_objects():
+  """COCO's own numbers count a hundred, the additional ones all."""
+  x, y = np.meshgrid(np.arange(16) * 5, np.arange(10) * 6)
+  low = np.stack([x.ravel(), y.ravel()], axis=1)
+  boxes = np.concatenate([low, low + 4], axis=1).astype(float)
+  truth = GroundTruth(boxes, np.zeros(160, int))
+  found = Detections(boxes, np.zeros(160, int), np.linspace(0.9, 0.1, 160))
+  values = state_of([(truth, found)], max_detections=200).compute()
+  assert values["box/AP_200"] == values["box/AR_200"] == pytest.approx(1.0)
+  usual = state_of([(truth, found)]).compute()
+  assert {name: values[name] for name in usual} == pytest.approx(
+    usual, nan_ok=True
+  )
+  assert usual["box/AR_100"] == pytest.approx(100 / 160)
+  merged = state_of([(truth, found)], max_detections=200).gather()
+  assert merged.compute() == pytest.approx(values, nan_ok=True)
+
+
 NOTHING = np.zeros((0, 4)), np.zeros(0, int)
 
 
