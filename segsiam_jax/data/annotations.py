@@ -160,3 +160,31 @@ def _on_pixels(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   height, width = size
   rounded = np.rint(np.asarray(box, np.float64)).astype(int)
   return np.clip(rounded, 0, [width, height, width, height])
+
+
+class OneClass:
+  """A source whose objects are all of one class.
+
+  Attributes:
+    class_names: that class alone.
+    sizes: of the source.
+  """
+
+  def __init__(self, source: InstanceSource, name: str):
+    self._source = source
+    self.class_names = (name,)
+    self.sizes = source.sizes
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    example = self._source[index]
+    return example | {"objects": _in_one(example["objects"])}
+
+  def annotations(self, index: int) -> Annotations:
+    return _in_one(self._source.annotations(index))
+
+
+def _in_one(objects: Annotations) -> Annotations:
+  return objects._replace(classes=np.ones_like(objects.classes))

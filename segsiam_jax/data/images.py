@@ -125,18 +125,34 @@ def fitted_size(
   return tuple(max(1, round(shrink * length)) for length in size)
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """(H, W, C) uint8 to (*size, C), bilinear, anti-aliased when shrinking."""
-  if image.shape[:2] == tuple(size):
+def resize_image(
+  image: np.ndarray,
+  size: tuple[int, int],
+  window: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+  """Bilinear, anti-aliased when shrinking.
+
+  Args:
+    image: (H, W, C) uint8.
+    size: (height, width) wanted.
+    window: (x1, y1, x2, y2) of the part that is resized, or None for all.
+
+  Returns:
+    (*size, C) uint8.
+  """
+  height, width = image.shape[:2]
+  if window in (None, (0, 0, width, height)) and (height, width) == tuple(size):
     return image
-  planes = [
-    np.asarray(
-      Image.fromarray(image[..., channel]).resize(
-        size[::-1], Image.Resampling.BILINEAR
-      )
+
+  def resize(plane: np.ndarray) -> np.ndarray:
+    resized = Image.fromarray(plane).resize(
+      size[::-1], Image.Resampling.BILINEAR, box=window
     )
-    for channel in range(image.shape[-1])
-  ]
+    return np.asarray(resized)
+
+  if image.shape[-1] == 3:
+    return resize(image)
+  planes = [resize(image[..., channel]) for channel in range(image.shape[-1])]
   return np.stack(planes, axis=-1)
 
 

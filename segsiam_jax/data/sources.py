@@ -104,23 +104,14 @@ class FolderSource:
       self._to_index = np.full(256, 254, np.uint8)
       self._to_index[255] = adapters.IGNORE_LABEL
       self._to_index[list(label_values)] = np.arange(len(label_values))
-    wanted = splits.parse(split)
-    folder = pathlib.Path(root) / wanted.name
-    if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
-      raise UserError(
-        f"{folder}: no such folder; the images are in {root}/images, so set "
-        f"config.data.dir={pathlib.Path(root).parent} and the split to "
-        f"{pathlib.Path(root).name!r}"
-      )
-    self.paths = wanted.part(_pairs(folder, "labels" if instances else "masks"))
-    if not self.paths:
-      raise UserError(f"{folder}: split {split!r} selects no images")
+    kind = "labels" if instances else "masks"
+    self.paths = folder_pairs(root, split, kind)
     with futures.ThreadPoolExecutor() as pool:
       seen = set().union(*pool.map(self._check_pair, self.paths))
     if seen == {0, 255} and len(self.class_names) == 2 and not label_values:
       raise UserError(
-        f"{folder}/masks: the only values are 0 and 255, and 255 means "
-        "'ignore'; for black and white masks set "
+        f"{self.paths[0][1].parent}: the only values are 0 and 255, and 255 "
+        "means 'ignore'; for black and white masks set "
         "--config.data.label_values='(0, 255)'"
       )
 
@@ -151,12 +142,7 @@ class FolderSource:
   def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> set[int]:
     image_path, mask_path = pair
     label = self._read_label(mask_path)
-    size = images.read_image(image_path).shape[:2]
-    if size != label.shape:
-      raise UserError(
-        f"{mask_path}: the mask is {label.shape[0]}x{label.shape[1]}, but its "
-        f"image {image_path.name} is {size[0]}x{size[1]} (height x width)"
-      )
+    check_same_size(image_path, mask_path, label.shape)
     return set(np.unique(label).tolist())
 
 
@@ -200,6 +186,45 @@ def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
 def _listed(values: np.ndarray) -> str:
   shown = ", ".join(str(value) for value in values[:5])
   return shown + (", ..." if len(values) > 5 else "")
+
+
+def folder_pairs(
+  root: str, split: str, kind: str
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """Images of a split with what is known of them, matched by name and sorted.
+
+  Args:
+    root: folder that holds one folder a split.
+    split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
+    kind: the folder beside `images`, such as 'masks'.
+
+  Raises:
+    UserError: a folder or a partner is missing, or the split has no image.
+  """
+  wanted = splits.parse(split)
+  folder = pathlib.Path(root) / wanted.name
+  if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
+    raise UserError(
+      f"{folder}: no such folder; the images are in {root}/images, so set "
+      f"config.data.dir={pathlib.Path(root).parent} and the split to "
+      f"{pathlib.Path(root).name!r}"
+    )
+  pairs = wanted.part(_pairs(folder, kind))
+  if not pairs:
+    raise UserError(f"{folder}: split {split!r} selects no images")
+  return pairs
+
+
+def check_same_size(
+  image_path: pathlib.Path, mask_path: pathlib.Path, mask_size: tuple[int, int]
+) -> None:
+  """Raises `UserError` if the image is unreadable or of another size."""
+  size = images.read_image(image_path).shape[:2]
+  if size != mask_size:
+    raise UserError(
+      f"{mask_path}: the mask is {mask_size[0]}x{mask_size[1]}, but its "
+      f"image {image_path.name} is {size[0]}x{size[1]} (height x width)"
+    )
 
 
 def _pairs(

@@ -91,22 +91,35 @@ def _prepared_builder(
   name: str, data_dir: str | None, download: str
 ) -> tfds.core.DatasetBuilder:
   """The builder, its data on disk and readable without TensorFlow."""
+  if name.split("/")[0] not in OUR_BUILDERS:
+    # From its files: the catalogue's own code may need TensorFlow.
+    try:
+      builder = tfds.core.read_only_builder.builder_from_files(
+        name, data_dir=data_dir
+      )
+    except tfds.core.DatasetNotFoundError as error:
+      raise UserError(
+        f"{name}: not found in {data_dir or tfds.core.constants.DATA_DIR}; get "
+        f"it with: {download}"
+      ) from error
+  else:
+    builder = _our_builder(name, data_dir)
+  if builder.info.file_format.value != "array_record":
+    raise UserError(
+      f"{builder.data_path}: prepared as {builder.info.file_format.value}, "
+      "which needs TensorFlow; prepare it again with --file_format=array_record"
+    )
+  return builder
+
+
+def _our_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+  """One of our own builders, prepared if it is not."""
 
   def load() -> tfds.core.DatasetBuilder:
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
 
-  try:
-    builder = load()
-  except ImportError as error:
-    raise UserError(
-      f"{name}: TFDS needs another package for it ({first_line(error)}); get "
-      f"it with: {download}"
-    ) from error
+  builder = load()
   if not builder.data_path.exists():
-    if name.split("/")[0] not in OUR_BUILDERS:
-      raise UserError(
-        f"{name}: not found in {builder.data_path}; get it with: {download}"
-      )
     root = pathlib.Path(builder.data_path.parents[name.count("/") + 1])
     try:
       with _lock(root):
@@ -119,9 +132,4 @@ def _prepared_builder(
         f"{root}: cannot write the data set there ({error}); choose another "
         "folder with --config.data.dir"
       ) from error
-  if builder.info.file_format.value != "array_record":
-    raise UserError(
-      f"{builder.data_path}: prepared as {builder.info.file_format.value}, "
-      "which needs TensorFlow; prepare it again with --file_format=array_record"
-    )
   return builder

@@ -56,7 +56,8 @@ class DigitScenesConfig(tfds.core.BuilderConfig):
     semantic: 'trimap' (0 background, 1 digit, 2 border) or 'classes'
       (0 background, 1..10 the digits 0..9).
     size: height and width of a scene in pixels.
-    max_digits: a scene has one to this many digits.
+    min_digits: a scene has at least so many digits.
+    max_digits: and at most so many.
     digit_size: smallest and largest side of the square that a digit's scan is
       enlarged to, in pixels.
     border: width of the trimap's border in pixels.
@@ -66,6 +67,7 @@ class DigitScenesConfig(tfds.core.BuilderConfig):
 
   semantic: str
   size: int = 64
+  min_digits: int = 1
   max_digits: int = 5
   digit_size: tuple[float, float] = (20.0, 40.0)
   border: int = 2
@@ -143,7 +145,7 @@ def _draw_instances(
   """Digits from the bottom to the top, none of them mostly hidden."""
   scans, classes = digits.load_digits()
   instances: list[Instance] = []
-  for _ in range(rng.integers(1, config.max_digits + 1)):
+  for _ in range(rng.integers(config.min_digits, config.max_digits + 1)):
     index = rng.integers(*digits.SPLITS[split])
     # A digit that hides another, or leaves the scene, is placed anew.
     for _ in range(8):
@@ -260,6 +262,15 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
       name="classes",
       description="background and the ten digits",
       semantic="classes",
+    ),
+    DigitScenesConfig(
+      name="crowds",
+      description="background and the ten digits, more of them, and larger",
+      semantic="classes",
+      size=96,
+      min_digits=4,
+      max_digits=9,
+      digit_size=(20.0, 44.0),
     ),
   )
 

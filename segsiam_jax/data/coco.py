@@ -1,0 +1,250 @@
+"""Data sets in COCO's format: a folder of images and a JSON of instances."""
+
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from segsiam_jax.data import images, splits
+from segsiam_jax.data.annotations import Annotations, Crop
+from segsiam_jax.errors import UserError, first_line
+
+_logger = logging.getLogger(__name__)
+
+_IMAGE_KEYS = ("id", "file_name", "height", "width")
+_OBJECT_KEYS = ("image_id", "category_id", "bbox")
+
+
+class CocoSource:
+  """`DIR/NAME/*.jpg` with `DIR/annotations/instances_NAME.json`.
+
+  That is how COCO itself is laid out; `DIR/NAME/images/*` with
+  `DIR/NAME/instances.json` will do, too. Masks are polygons or run lengths,
+  compressed or not; a set where nothing has a `segmentation` has boxes alone.
+  Everything but the pixels is checked when the source is opened. Boxes without
+  an area are left out, and counted in the log.
+
+  Attributes:
+    class_names: of the categories, in the order of their ids.
+    category_ids: those ids; class k is the category `category_ids[k - 1]`.
+    sizes: (length, 2) heights and widths.
+  """
+
+  def __init__(self, root: str, split: str):
+    """Reads and checks a JSON.
+
+    Args:
+      root: the folder DIR.
+      split: 'NAME', 'NAME[a:b]' or 'NAME[a%:b%]'.
+
+    Raises:
+      UserError: a file is missing, or the JSON is not as it should be.
+    """
+    wanted = splits.parse(split)
+    self._folder, file = _find(pathlib.Path(root), wanted.name)
+    content = _load(file)
+    categories = sorted(content["categories"], key=lambda one: one["id"])
+    self.category_ids = tuple(one["id"] for one in categories)
+    self.class_names = tuple(str(one["name"]) for one in categories)
+    known = sorted(content["images"], key=lambda one: one["id"])
+    by_image = _by_image(content, known, set(self.category_ids), file)
+    self._images = wanted.part(known)
+    if not self._images:
+      raise UserError(f"{file}: split {split!r} selects no images")
+    _check_files(self._folder, self._images, file)
+    self._objects = [by_image[one["id"]] for one in self._images]
+    self.sizes = np.array(
+      [(one["height"], one["width"]) for one in self._images], np.int64
+    )
+    self._file = file
+    self._has_masks = any(
+      one.get("segmentation") for one in content["annotations"]
+    )
+    if self._has_masks:
+      for one in content["annotations"]:
+        _check_segmentation(one, file)
+
+  def __len__(self) -> int:
+    return len(self._images)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    path = self._folder / self._images[index]["file_name"]
+    image = images.read_image(path)
+    objects = self.annotations(index)
+    if image.shape[:2] != objects.size:
+      height, width = objects.size
+      raise UserError(
+        f"{path}: is {image.shape[0]}x{image.shape[1]}, but {self._file} says "
+        f"{height}x{width} (height x width)"
+      )
+    return {"image": image, "objects": objects}
+
+  def annotations(self, index: int) -> Annotations:
+    """The objects of an image, without reading it."""
+    image, objects = self._images[index], self._objects[index]
+    size = (int(image["height"]), int(image["width"]))
+    boxes = np.array([one["bbox"] for one in objects], np.float32)
+    boxes = boxes.reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    classes = {number: k for k, number in enumerate(self.category_ids, 1)}
+    areas = None
+    if all("area" in one for one in objects):
+      areas = np.array([one["area"] for one in objects], np.float32)
+    masks = None
+    if self._has_masks:
+      masks = [Crop.of(decode(one["segmentation"], size)) for one in objects]
+    return Annotations(
+      id=image["id"],
+      size=size,
+      boxes=boxes,
+      classes=np.array([classes[one["category_id"]] for one in objects], int),
+      is_crowd=np.array([bool(one.get("iscrowd", 0)) for one in objects], bool),
+      masks=masks,
+      areas=areas,
+    )
+
+
+def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
+  """A COCO segmentation as a mask.
+
+  Args:
+    segmentation: polygons `[[x, y, x, y, ...], ...]`, or run lengths
+      `{"size", "counts"}` with counts in a list or compressed.
+    size: (height, width) of the image.
+
+  Returns:
+    (H, W) bool.
+
+  >>> decode([[0, 0, 2, 0, 2, 1, 0, 1]], (2, 3)).astype(int).tolist()
+  [[1, 1, 0], [0, 0, 0]]
+  """
+  from pycocotools import mask as coco_mask
+
+  if isinstance(segmentation, Mapping):
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+      runs = coco_mask.frPyObjects(dict(segmentation), *size)
+    else:
+      counts = counts.encode() if isinstance(counts, str) else counts
+      runs = {"size": list(size), "counts": counts}
+  else:
+    runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+  return coco_mask.decode(runs) != 0
+
+
+def _find(root: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
+  """The folder of images and the JSON of a split."""
+  layouts = (
+    (root / name, root / "annotations" / f"instances_{name}.json"),
+    (root / name / "images", root / name / "instances.json"),
+  )
+  for folder, file in layouts:
+    if file.is_file():
+      if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; {file} describes images")
+      return folder, file
+  raise UserError(
+    f"{layouts[0][1]}: not found, nor {layouts[1][1]}; set config.data.dir to "
+    "the folder that holds the images and annotations of the splits"
+  )
+
+
+def _load(file: pathlib.Path) -> dict[str, Any]:
+  """The JSON, with the lists that an instances file has."""
+  try:
+    content = json.loads(file.read_bytes())
+  except (OSError, ValueError) as error:
+    raise UserError(f"{file}: not readable ({first_line(error)})") from error
+  for name, keys in (
+    ("images", _IMAGE_KEYS),
+    ("categories", ("id", "name")),
+    ("annotations", _OBJECT_KEYS),
+  ):
+    if not isinstance(content, dict) or not isinstance(content.get(name), list):
+      raise UserError(
+        f"{file}: has no list {name!r}; a COCO instances file has 'images', "
+        "'annotations' and 'categories'"
+      )
+    for number, one in enumerate(content[name]):
+      missing = [key for key in keys if key not in one]
+      if missing:
+        raise UserError(f"{file}: {name}[{number}] has no {missing[0]!r}")
+  for name in ("images", "categories"):
+    ids = [one["id"] for one in content[name]]
+    if len(set(ids)) < len(ids):
+      twice = next(one for one in ids if ids.count(one) > 1)
+      raise UserError(f"{file}: two {name} have the id {twice}")
+    if not ids:
+      raise UserError(f"{file}: no {name} are in it")
+  return content
+
+
+def _by_image(
+  content: Mapping[str, Any],
+  known: list[dict],
+  category_ids: set[int],
+  file: pathlib.Path,
+) -> dict[Any, list[dict]]:
+  """Objects with an area, by image id."""
+  objects: dict[Any, list[dict]] = {one["id"]: [] for one in known}
+  empty = 0
+  for one in content["annotations"]:
+    what = f"{file}: annotation {one.get('id', one)}"
+    if one["image_id"] not in objects:
+      raise UserError(
+        f"{what}: image_id {one['image_id']} is none of the {len(known)} images"
+      )
+    if one["category_id"] not in category_ids:
+      raise UserError(
+        f"{what}: category_id {one['category_id']} is none of the "
+        f"{len(category_ids)} categories"
+      )
+    if len(one["bbox"]) != 4:
+      raise UserError(
+        f"{what}: bbox {one['bbox']} is not [x, y, width, height]"
+      )
+    if min(one["bbox"][2:]) > 0:
+      objects[one["image_id"]].append(one)
+    else:
+      empty += 1
+  if empty:
+    _logger.warning("%s: %d boxes without an area are left out", file, empty)
+  return objects
+
+
+def _check_segmentation(one: Mapping[str, Any], file: pathlib.Path) -> None:
+  what = f"{file}: annotation {one.get('id', one)}"
+  segmentation = one.get("segmentation")
+  if not segmentation:
+    raise UserError(f"{what}: no segmentation, but others have one")
+  if isinstance(segmentation, Mapping):
+    if "counts" not in segmentation:
+      raise UserError(f"{what}: run lengths without 'counts'")
+  elif any(
+    not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2
+    for polygon in segmentation
+  ):
+    raise UserError(
+      f"{what}: a polygon is a list of at least three points [x, y, x, y, ...]"
+    )
+
+
+def _check_files(
+  folder: pathlib.Path, known: list[dict], file: pathlib.Path
+) -> None:
+  present = set(os.listdir(folder))
+  missing = [
+    one["file_name"]
+    for one in known
+    if one["file_name"] not in present
+    and not (folder / one["file_name"]).is_file()
+  ]
+  if missing:
+    raise UserError(
+      f"{folder}: {len(missing)} of {len(known)} images that {file} names are "
+      f"not there, the first {missing[0]}"
+    )

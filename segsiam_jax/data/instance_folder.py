@@ -1,0 +1,131 @@
+"""Folders of images with instance-label images beside them."""
+
+import csv
+import pathlib
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from segsiam_jax.data import images
+from segsiam_jax.data.annotations import Annotations, Crop
+from segsiam_jax.data.sources import check_same_size, folder_pairs
+from segsiam_jax.errors import UserError
+
+CLASSES_FILE = "classes.csv"
+_COLUMNS = ["image", "label", "class"]
+
+
+class InstanceFolderSource:
+  """`ROOT/NAME/images/a.png` with `ROOT/NAME/labels/a.png`, matched by name.
+
+  Labels hold a number for every object, up to 16 bits, and 0 for the
+  background. All objects are of one class, or `ROOT/NAME/classes.csv` says
+  what each is, in lines `image,label,class` such as `a,17,cell` under a line
+  with these words. Every pair is checked when the source is opened.
+
+  Attributes:
+    class_names: as given.
+    sizes: (length, 2) heights and widths.
+    paths: (image, labels) files, sorted by name.
+  """
+
+  def __init__(self, root: str, split: str, class_names: tuple[str, ...]):
+    """Lists and checks the pairs of a split.
+
+    Args:
+      root: folder that holds one folder a split.
+      split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
+      class_names: one name a class, without the background.
+
+    Raises:
+      UserError: a file is missing or wrong.
+    """
+    self.class_names = tuple(class_names)
+    self.paths = folder_pairs(root, split, "labels")
+    folder = self.paths[0][0].parents[1]
+    self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
+    with futures.ThreadPoolExecutor() as pool:
+      sizes = list(pool.map(self._check_pair, self.paths))
+    self.sizes = np.array(sizes, np.int64)
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    image = images.read_image(self.paths[index][0])
+    return {"image": image, "objects": self.annotations(index)}
+
+  def annotations(self, index: int) -> Annotations:
+    """The objects of an image, without reading it."""
+    path = self.paths[index][1]
+    labels = images.read_instances(path)
+    crops, classes = [], []
+    for number, window in enumerate(ndimage.find_objects(labels), 1):
+      if window is not None:
+        mask = labels[window] == number
+        crops.append(Crop(window[0].start, window[1].start, mask))
+        classes.append(self._class_of(path, number))
+    return Annotations(
+      id=path.stem,
+      size=labels.shape,
+      boxes=np.array([c.box for c in crops], np.float32).reshape(-1, 4),
+      classes=np.array(classes, np.int32),
+      is_crowd=np.zeros(len(crops), bool),
+      masks=crops,
+    )
+
+  def _class_of(self, path: pathlib.Path, number: int) -> int:
+    if self._classes is None:
+      return 1
+    return self._classes[path.stem, number]
+
+  def _check_pair(
+    self, pair: tuple[pathlib.Path, pathlib.Path]
+  ) -> tuple[int, int]:
+    image_path, path = pair
+    labels = images.read_instances(path)
+    check_same_size(image_path, path, labels.shape)
+    if self._classes is not None:
+      for number in np.unique(labels[labels > 0]).tolist():
+        if (path.stem, number) not in self._classes:
+          raise UserError(
+            f"{path.parents[1] / CLASSES_FILE}: has no line for label {number} "
+            f"of {path.stem}"
+          )
+    return labels.shape
+
+
+def _read_classes(
+  file: pathlib.Path, class_names: tuple[str, ...]
+) -> dict[tuple[str, int], int] | None:
+  """Classes by image name and label; None where there is one class."""
+  if not file.exists():
+    if len(class_names) > 1:
+      raise UserError(
+        f"{file}: not found; config.data.class_names has {len(class_names)} "
+        f"classes, so it must say in lines {','.join(_COLUMNS)} what each "
+        "object is"
+      )
+    return None
+  classes = {}
+  with file.open(newline="") as text:
+    lines = csv.DictReader(text)
+    if lines.fieldnames != _COLUMNS:
+      raise UserError(
+        f"{file}: the first line is {','.join(lines.fieldnames or ())}, "
+        f"expected {','.join(_COLUMNS)}"
+      )
+    for line in lines:
+      where = f"{file}: line {lines.line_num}"
+      if line["class"] not in class_names:
+        raise UserError(
+          f"{where}: class {line['class']!r} is not in config.data.class_names"
+        )
+      if not (line["label"] or "").isdigit():
+        raise UserError(f"{where}: label {line['label']!r} is no number")
+      image = pathlib.PurePath(line["image"]).stem
+      index = class_names.index(line["class"]) + 1
+      classes[image, int(line["label"])] = index
+  return classes

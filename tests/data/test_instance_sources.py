@@ -1,0 +1,318 @@
+"""Sources of objects: what is right is read, what is wrong is named."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from segsiam_jax.data.annotations import OneClass
+from segsiam_jax.data.coco import CocoSource
+from segsiam_jax.data.instance_folder import InstanceFolderSource
+from segsiam_jax.errors import UserError
+
+SIZE = (30, 40)
+
+
+def one_line(error) -> bool:
+  return "\n" not in str(error.value)
+
+
+def ellipse(y, x, radius):
+  ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
+  return (ys - y) ** 2 + (xs - x) ** 2 < radius**2
+
+
+def make_coco(root, layout="coco"):
+  """Two images with objects of each encoding, one without; ids in disorder."""
+  folder, file = (
+    (root / "val", root / "annotations" / "instances_val.json")
+    if layout == "coco"
+    else (root / "val" / "images", root / "val" / "instances.json")
+  )
+  folder.mkdir(parents=True)
+  file.parent.mkdir(exist_ok=True)
+  for name in ("a.png", "b.png", "c.png"):
+    Image.new("RGB", SIZE[::-1], (10, 20, 30)).save(folder / name)
+  runs = coco_mask.encode(np.asfortranarray(ellipse(20, 12, 6), np.uint8))
+  crowd = np.zeros(SIZE, np.uint8)
+  crowd[2:5, 30:39] = 1
+  columns = crowd.T.ravel()
+  edges = np.flatnonzero(np.diff(columns)) + 1
+  counts = np.diff([0, *edges, columns.size]).tolist()
+  annotations = [
+    {
+      "id": 5,
+      "image_id": 9,
+      "category_id": 18,
+      "bbox": [3, 4, 10.5, 7],
+      "area": 60.0,
+      "iscrowd": 0,
+      "segmentation": [
+        [3, 4, 13.5, 4, 8, 11],
+        [20, 20, 25, 20, 25, 26, 20, 26],
+      ],
+    },
+    {
+      "id": 6,
+      "image_id": 2,
+      "category_id": 1,
+      "bbox": [7, 15, 11, 11],
+      "area": 100,
+      "iscrowd": 0,
+      "segmentation": {"size": list(SIZE), "counts": runs["counts"].decode()},
+    },
+    {
+      "id": 7,
+      "image_id": 9,
+      "category_id": 1,
+      "bbox": [30, 2, 9, 3],
+      "area": 27,
+      "iscrowd": 1,
+      "segmentation": {"size": list(SIZE), "counts": counts},
+    },
+    {
+      "id": 8,
+      "image_id": 9,
+      "category_id": 1,
+      "bbox": [30, 2, 0, 3],
+      "area": 0,
+      "iscrowd": 0,
+      "segmentation": [[30, 2, 30, 5, 30, 4]],
+    },
+  ]
+  content = {
+    "images": [
+      {"id": number, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
+      for number, name in ((9, "a.png"), (2, "b.png"), (4, "c.png"))
+    ],
+    "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
+    "annotations": annotations,
+  }
+  file.write_text(json.dumps(content))
+  return file, content
+
+
+@pytest.mark.parametrize("layout", ["coco", "folder"])
+def test_coco_is_read_as_pycocotools_reads_it(tmp_path, layout, caplog, capsys):
+  file, _ = make_coco(tmp_path, layout)
+  source = CocoSource(str(tmp_path), "val")
+  assert "1 boxes without an area" in caplog.text
+  assert source.class_names == ("person", "dog")
+  assert source.category_ids == (1, 18)
+  assert source.sizes.tolist() == [list(SIZE)] * 3
+  reference = COCO(str(file))
+  capsys.readouterr()
+  ids = [source.annotations(index).id for index in range(len(source))]
+  assert ids == [2, 4, 9]
+  for index, image_id in enumerate(ids):
+    example = source[index]
+    assert example["image"].shape == (*SIZE, 3)
+    objects = example["objects"]
+    theirs = [
+      one
+      for one in reference.loadAnns(reference.getAnnIds(image_id))
+      if one["area"]
+    ]
+    assert objects.size == SIZE
+    assert len(objects.boxes) == len(theirs) == len(objects.masks)
+    for k, one in enumerate(theirs):
+      x, y, width, height = one["bbox"]
+      assert objects.boxes[k].tolist() == [x, y, x + width, y + height]
+      assert source.category_ids[objects.classes[k] - 1] == one["category_id"]
+      assert objects.is_crowd[k] == one["iscrowd"]
+      assert objects.areas[k] == one["area"]
+      np.testing.assert_array_equal(
+        objects.masks[k].whole(SIZE), reference.annToMask(one)
+      )
+    truth = objects.ground_truth()
+    for k, one in enumerate(theirs):
+      # To the pixel, also after it was cut and put back.
+      mine = dict(truth.masks[k], counts=truth.masks[k]["counts"].encode())
+      assert coco_mask.iou([mine], [reference.annToRLE(one)], [0]) == 1
+  assert len(CocoSource(str(tmp_path), "val[:50%]")) == 2
+
+
+def test_coco_of_boxes_alone(tmp_path):
+  file, content = make_coco(tmp_path)
+  for one in content["annotations"]:
+    one["segmentation"] = []
+    del one["area"]
+  file.write_text(json.dumps(content))
+  source = CocoSource(str(tmp_path), "val")
+  objects = source.annotations(2)
+  assert objects.masks is None and objects.areas is None
+  truth = objects.ground_truth()
+  assert truth.masks is None and len(truth.covered) == 2
+
+
+def test_one_class_for_all(tmp_path):
+  make_coco(tmp_path)
+  source = OneClass(CocoSource(str(tmp_path), "val"), "thing")
+  assert source.class_names == ("thing",) and len(source) == 3
+  for objects in (source.annotations(2), source[2]["objects"]):
+    assert objects.classes.tolist() == [1, 1]
+  assert source.sizes.shape == (3, 2)
+
+
+def spoil_json(root, file, content):
+  file.write_text("{")
+
+
+def spoil_list(root, file, content):
+  del content["categories"]
+
+
+def spoil_key(root, file, content):
+  del content["images"][1]["height"]
+
+
+def spoil_twice(root, file, content):
+  content["images"][1]["id"] = 9
+
+
+def spoil_image_id(root, file, content):
+  content["annotations"][1]["image_id"] = 77
+
+
+def spoil_category(root, file, content):
+  content["annotations"][1]["category_id"] = 3
+
+
+def spoil_image(root, file, content):
+  (root / "val" / "b.png").unlink()
+
+
+def spoil_no_images(root, file, content):
+  shutil.rmtree(root / "val")
+
+
+def spoil_segmentation(root, file, content):
+  content["annotations"][1]["segmentation"] = []
+
+
+def spoil_polygon(root, file, content):
+  content["annotations"][1]["segmentation"] = [[1, 2, 3, 4]]
+
+
+def spoil_counts(root, file, content):
+  content["annotations"][1]["segmentation"] = {"size": [3, 4]}
+
+
+def spoil_box(root, file, content):
+  content["annotations"][1]["bbox"] = [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+  ("spoil", "message"),
+  [
+    (spoil_json, r"instances_val\.json: not readable"),
+    (spoil_list, r"has no list 'categories'; a COCO instances file has"),
+    (spoil_key, r"images\[1\] has no 'height'"),
+    (spoil_twice, r"two images have the id 9"),
+    (spoil_image_id, r"annotation 6: image_id 77 is none of the 3 images"),
+    (spoil_category, r"annotation 6: category_id 3 is none of the 2"),
+    (spoil_image, r"val: 1 of 3 images .* the first b\.png"),
+    (spoil_no_images, r"val: no such folder"),
+    (spoil_segmentation, r"annotation 6: no segmentation, but others"),
+    (spoil_polygon, r"annotation 6: a polygon is a list of at least three"),
+    (spoil_counts, r"annotation 6: run lengths without 'counts'"),
+    (spoil_box, r"annotation 6: bbox \[1, 2, 3\] is not"),
+  ],
+)
+def test_bad_coco_is_named(tmp_path, spoil, message):
+  file, content = make_coco(tmp_path)
+  spoil(tmp_path, file, content)
+  if spoil is not spoil_json:
+    file.write_text(json.dumps(content))
+  with pytest.raises(UserError, match=message) as caught:
+    CocoSource(str(tmp_path), "val")
+  assert one_line(caught)
+
+
+def test_absent_coco_and_wrong_sizes(tmp_path):
+  with pytest.raises(UserError, match=r"instances_val\.json: not found, nor"):
+    CocoSource(str(tmp_path), "val")
+  make_coco(tmp_path)
+  with pytest.raises(UserError, match="selects no images"):
+    CocoSource(str(tmp_path), "val[9:]")
+  Image.new("RGB", (40, 20)).save(tmp_path / "val" / "b.png")
+  source = CocoSource(str(tmp_path), "val")
+  with pytest.raises(UserError, match=r"b\.png: is 20x40, but .* says 30x40"):
+    source[0]
+
+
+@pytest.fixture
+def labels(tmp_path):
+  """Two images: ids with gaps and above 255, and no object at all."""
+  for name in ("images", "labels"):
+    (tmp_path / "train" / name).mkdir(parents=True)
+  for name in ("a", "b"):
+    Image.new("L", SIZE[::-1], 50).save(tmp_path / f"train/images/{name}.png")
+  ids = np.zeros(SIZE, np.uint16)
+  ids[ellipse(8, 10, 5)] = 3
+  ids[ellipse(20, 30, 7)] = 700
+  Image.fromarray(ids).save(tmp_path / "train/labels/a.png")
+  Image.fromarray(ids * 0).save(tmp_path / "train/labels/b.png")
+  return tmp_path
+
+
+def test_label_images(labels):
+  source = InstanceFolderSource(str(labels), "train", ("cell",))
+  assert len(source) == 2 and source.sizes.tolist() == [list(SIZE)] * 2
+  example = source[0]
+  assert example["image"].shape == (*SIZE, 1)
+  objects = example["objects"]
+  assert objects.id == "a" and objects.classes.tolist() == [1, 1]
+  for crop, box, expected in zip(
+    objects.masks,
+    objects.boxes,
+    (ellipse(8, 10, 5), ellipse(20, 30, 7)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(crop.whole(SIZE), expected)
+    assert tuple(box) == crop.box
+  empty = source.annotations(1)
+  assert empty.boxes.shape == (0, 4) and empty.ground_truth().masks == []
+  assert len(InstanceFolderSource(str(labels), "train[1:]", ("cell",))) == 1
+
+
+def test_classes_of_label_images(labels):
+  file = labels / "train" / "classes.csv"
+  file.write_text("image,label,class\na,3,hen\na.png,700,cat\n")
+  source = InstanceFolderSource(str(labels), "train", ("cat", "hen"))
+  assert source.annotations(0).classes.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    (None, r"classes\.csv: not found; config\.data\.class_names has 2 classes"),
+    ("a,3,hen\n", "the first line is a,3,hen, expected image,label,class"),
+    ("image,label,class\na,3,hen\n", "has no line for label 700 of a"),
+    ("image,label,class\na,3,fox\n", "line 2: class 'fox' is not in config"),
+    ("image,label,class\na,x,hen\n", "line 2: label 'x' is no number"),
+  ],
+)
+def test_bad_classes_are_named(labels, text, message):
+  if text is not None:
+    (labels / "train" / "classes.csv").write_text(text)
+  with pytest.raises(UserError, match=message) as caught:
+    InstanceFolderSource(str(labels), "train", ("cat", "hen"))
+  assert one_line(caught)
+
+
+def test_bad_label_images_are_named(labels):
+  path = labels / "train" / "labels" / "a.png"
+  Image.new("RGB", SIZE[::-1]).save(path)
+  with pytest.raises(UserError, match="one number a pixel"):
+    InstanceFolderSource(str(labels), "train", ("cell",))
+  Image.new("L", (9, 7)).save(path)
+  with pytest.raises(UserError, match=r"the mask is 7x9, but its image a\.png"):
+    InstanceFolderSource(str(labels), "train", ("cell",))
+  path.unlink()
+  with pytest.raises(UserError, match="no mask for 1 of 2 images"):
+    InstanceFolderSource(str(labels), "train", ("cell",))
