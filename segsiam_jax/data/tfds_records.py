@@ -91,24 +91,43 @@ def _prepared_builder(
   name: str, data_dir: str | None, download: str
 ) -> tfds.core.DatasetBuilder:
   """The builder, its data on disk and readable without TensorFlow."""
-  if name.split("/")[0] not in OUR_BUILDERS:
-    # From its files: the catalogue's own code may need TensorFlow.
-    try:
-      builder = tfds.core.read_only_builder.builder_from_files(
-        name, data_dir=data_dir
-      )
-    except tfds.core.DatasetNotFoundError as error:
-      raise UserError(
-        f"{name}: not found in {data_dir or tfds.core.constants.DATA_DIR}; get "
-        f"it with: {download}"
-      ) from error
-  else:
+  if name.split("/")[0] in OUR_BUILDERS:
     builder = _our_builder(name, data_dir)
+  else:
+    builder = _catalogue_builder(name, data_dir, download)
   if builder.info.file_format.value != "array_record":
     raise UserError(
       f"{builder.data_path}: prepared as {builder.info.file_format.value}, "
       "which needs TensorFlow; prepare it again with --file_format=array_record"
     )
+  return builder
+
+
+def _catalogue_builder(
+  name: str, data_dir: str | None, download: str
+) -> tfds.core.DatasetBuilder:
+  """A builder that somebody prepared."""
+  absent = UserError(
+    f"{name}: not found in {data_dir or tfds.core.constants.DATA_DIR}; get it "
+    f"with: {download}"
+  )
+  if ":" not in name:
+    # From its files: the catalogue's own code may need TensorFlow.
+    try:
+      return tfds.core.read_only_builder.builder_from_files(
+        name, data_dir=data_dir
+      )
+    except tfds.core.DatasetNotFoundError as error:
+      raise absent from error
+  try:
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  except ImportError as error:
+    raise UserError(
+      f"{name}: TFDS needs another package for it ({first_line(error)}); get "
+      f"it with: {download}"
+    ) from error
+  if not builder.data_path.exists():
+    raise absent
   return builder
 
 
