@@ -1,8 +1,10 @@
 """Colours for class indices, and pictures of predictions."""
 
 import colorsys
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 # Index 0 is most often the background: it stays dark.
 _FIRST_COLORS = (
@@ -63,13 +65,79 @@ def overlay(
   return np.where((label == 0)[..., None], rgb, mixed).astype(np.uint8)
 
 
+def draw_objects(
+  image: np.ndarray,
+  boxes: np.ndarray,
+  captions: Sequence[str],
+  masks: Iterable[tuple[int, int, np.ndarray]] | None = None,
+  *,
+  zoom: int = 1,
+  alpha: float = 0.45,
+) -> np.ndarray:
+  """The image with its objects tinted, outlined, boxed and named.
+
+  Args:
+    image: (H, W, C) uint8.
+    boxes: (N, 4) (x1, y1, x2, y2) in pixels of the image.
+    captions: N texts, '' for none.
+    masks: N masks, each as (top, left, (h, w) bool) where it lies in the
+      image; None for boxes alone. They are taken one by one.
+    zoom: every pixel is drawn as so many by so many: captions of small images
+      would hide everything.
+    alpha: opacity of the tint.
+
+  Returns:
+    (zoom H, zoom W, 3) uint8.
+  """
+  rgb = to_rgb(image).repeat(zoom, 0).repeat(zoom, 1)
+  # Neighbours differ: the background's colour is left out.
+  colors = palette(255)[1 + np.arange(len(boxes)) % 254]
+  for (top, left, mask), color in zip(masks or (), colors, strict=False):
+    mask = mask.repeat(zoom, 0).repeat(zoom, 1)
+    window = (
+      slice(top * zoom, top * zoom + mask.shape[0]),
+      slice(left * zoom, left * zoom + mask.shape[1]),
+    )
+    part = rgb[window]
+    part[mask] = ((1 - alpha) * part[mask] + alpha * color).astype(np.uint8)
+    part[_border(mask)] = color
+  picture = Image.fromarray(rgb)
+  draw = ImageDraw.Draw(picture)
+  font = ImageFont.load_default(10)
+  for box, caption, color in zip(boxes, captions, colors, strict=True):
+    x1, y1, x2, y2 = (float(length) * zoom for length in box)
+    color = tuple(color.tolist())
+    corners = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
+    draw.rectangle(corners, outline=color)
+    if caption:
+      place = draw.textbbox((x1 + 1, y1), caption, font)
+      draw.rectangle(place, fill=color)
+      ink = "black" if sum(color) > 330 else "white"
+      draw.text((x1 + 1, y1), caption, ink, font)
+  return np.asarray(picture)
+
+
+def _border(mask: np.ndarray) -> np.ndarray:
+  """The pixels of a mask with a neighbour that is not in it."""
+  padded = np.pad(mask, 1)
+  inner = (
+    padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+  )
+  return mask & ~inner
+
+
 def grid(pictures: list[np.ndarray], columns: int) -> np.ndarray:
-  """Pictures of one size, side by side in rows of `columns`: (h, w, 3)."""
-  blank = np.full_like(pictures[0], 255)
+  """Pictures side by side in rows of `columns`: (h, w, 3).
+
+  Where their sizes differ, white fills up to the largest.
+  """
+  size = np.max([picture.shape for picture in pictures], axis=0)
   missing = -len(pictures) % columns
-  pictures = [*pictures, *[blank] * missing]
+  cells = [np.full(size, 255, np.uint8) for _ in range(len(pictures) + missing)]
+  for cell, picture in zip(cells, pictures, strict=False):
+    cell[: picture.shape[0], : picture.shape[1]] = picture
   rows = [
-    np.concatenate(pictures[start : start + columns], axis=1)
-    for start in range(0, len(pictures), columns)
+    np.concatenate(cells[start : start + columns], axis=1)
+    for start in range(0, len(cells), columns)
   ]
   return np.concatenate(rows, axis=0)
