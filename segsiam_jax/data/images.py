@@ -1,16 +1,41 @@
-"""Image files: reading, and bringing them to a channel count and a size."""
+"""Images: reading, and bringing them to a channel count and a size.
 
+An image is (H, W, C), a volume (D, H, W, C), of 8 or 16 bits; labels have no
+channels.
+"""
+
+import functools
+import logging
 import os
 import pathlib
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from segsiam_jax.data.decode import Decoded, Path, decode
 from segsiam_jax.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-Path = str | os.PathLike | BinaryIO
+_logger = logging.getLogger(__name__)
+
+EXTENSIONS = (
+  *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"),
+  ".npy",
+)
+
+
+class ImageFormat(NamedTuple):
+  """What a model takes.
+
+  Attributes:
+    channels: of a pixel.
+    dtype: 'uint8' or 'uint16'.
+    rank: 2 for images, 3 for volumes.
+  """
+
+  channels: int = 3
+  dtype: str = "uint8"
+  rank: int = 2
 
 
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -28,67 +53,187 @@ def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
   return files
 
 
-def read_image(path: Path) -> np.ndarray:
-  """Reads an 8-bit image: (H, W, C) uint8, C = 1 (grey) or 3 (RGB)."""
-  try:
-    with Image.open(path) as image:
-      if image.mode not in ("L", "RGB"):
-        image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
-      array = np.asarray(image)
-  except (OSError, SyntaxError, ValueError) as error:
-    raise UserError(f"{path}: not a readable image ({error})") from error
-  return array if array.ndim == 3 else array[..., None]
+def read_as(path: Path, wanted: ImageFormat) -> np.ndarray:
+  """Reads an image as a model takes it.
 
+  Args:
+    path: of the file.
+    wanted: grey becomes RGB and the other way round; nothing else is changed.
 
-def read_label(path: Path) -> np.ndarray:
-  """Reads class indices: (H, W) uint8; a palette's indices are kept."""
+  Returns:
+    (H, W, channels) or (D, H, W, channels), perhaps read-only and mapped from
+    disk, then perhaps of the other byte order.
+
+  Raises:
+    UserError: the file is no such image.
+  """
+  image = read_image(
+    path,
+    dtype=wanted.dtype,
+    rank=wanted.rank,
+    keep_alpha=wanted.channels in (2, 4),
+  )
   try:
-    with Image.open(path) as image:
-      if image.mode == "1":
-        image = image.convert("L")
-      array = np.asarray(image)
-  except (OSError, SyntaxError, ValueError) as error:
-    raise UserError(f"{path}: not a readable mask ({error})") from error
-  if array.ndim != 2:
+    return to_channels(image, wanted.channels)
+  except ValueError as error:
     raise UserError(
-      f"{path}: a mask holds one class index a pixel, but this file has "
-      f"{array.shape[-1]} channels; save it as grey or palette PNG"
-    )
-  if array.dtype != np.uint8:
-    if array.min() < 0 or array.max() > 255:
-      raise UserError(
-        f"{path}: mask values {array.min()}..{array.max()} do not fit 0..255"
-      )
-    array = array.astype(np.uint8)
-  return array
-
-
-def read_instances(path: Path) -> np.ndarray:
-  """Reads instance ids: (H, W) int32, 0 for the background; 8 or 16 bits."""
-  try:
-    with Image.open(path) as image:
-      array = np.asarray(image)
-  except (OSError, SyntaxError, ValueError) as error:
-    raise UserError(
-      f"{path}: not readable instance labels ({error})"
+      f"{path}: config.data.channels = {wanted.channels}: {error}"
     ) from error
-  if array.ndim != 2 or array.dtype.kind not in "ui":
+
+
+def read_image(
+  path: Path,
+  *,
+  dtype: str = "uint8",
+  rank: int = 2,
+  keep_alpha: bool = False,
+) -> np.ndarray:
+  """Reads an image or a volume.
+
+  Args:
+    path: of the file; an .npy file holds (H, W) or (H, W, C), and of volumes
+      (D, H, W) or (D, H, W, C).
+    dtype: 'uint8' or 'uint16', which is what the file must hold: nothing is
+      scaled or cut off.
+    rank: 2 for images, of which the pages of a TIFF are channels, or 3 for
+      volumes, of which they are slices.
+    keep_alpha: whether transparency is a channel; else it is left out, which a
+      message says once.
+
+  Returns:
+    See `read_as`; C is the file's own.
+
+  Raises:
+    UserError: the file is no such image.
+  """
+  try:
+    decoded = decode(path)
+    image = _arranged(decoded, rank)
+  except ValueError as error:
+    raise UserError(f"{path}: not a readable image ({error})") from error
+  if decoded.alpha and not keep_alpha:
+    image = image[..., :-1]
+    _say_alpha_is_dropped()
+  if image.dtype == bool:
+    image = image * np.uint8(255)
+  _check_dtype(path, image.dtype, dtype)
+  return image
+
+
+def read_label(path: Path, rank: int = 2) -> np.ndarray:
+  """Reads class indices; a palette's indices are kept.
+
+  Args:
+    path: of the file.
+    rank: 3 for volumes, see `read_image`.
+
+  Returns:
+    (H, W) or (D, H, W) uint8.
+  """
+  label = _read_numbers(path, rank, "mask", "class index")
+  if label.dtype != np.uint8:
+    if label.min() < 0 or label.max() > 255:
+      raise UserError(
+        f"{path}: mask values {label.min()}..{label.max()} do not fit 0..255"
+      )
+    label = label.astype(np.uint8)
+  return label
+
+
+def read_instances(path: Path, rank: int = 2) -> np.ndarray:
+  """Reads instance ids, 0 for the background, as int32; see `read_label`."""
+  return _read_numbers(path, rank, "mask", "instance id").astype(np.int32)
+
+
+def _read_numbers(path: Path, rank: int, what: str, number: str) -> np.ndarray:
+  """One integer a pixel."""
+  try:
+    numbers = _arranged(decode(path, colors=False), rank)
+  except ValueError as error:
+    raise UserError(f"{path}: not a readable {what} ({error})") from error
+  if numbers.shape[-1] != 1:
     raise UserError(
-      f"{path}: instance labels hold one number a pixel; save them as 16-bit "
-      "grey PNG"
+      f"{path}: a {what} holds one {number} a pixel, but this file has "
+      f"{numbers.shape[-1]} channels; save it as grey or palette PNG"
     )
-  return array.astype(np.int32)
+  if numbers.dtype == bool:
+    numbers = numbers * np.uint8(255)
+  if numbers.dtype.kind not in "ui":
+    raise UserError(
+      f"{path}: a {what} holds one {number} a pixel, but this file has "
+      f"{numbers.dtype} values; save it with 8 or 16 bits"
+    )
+  return numbers[..., 0]
+
+
+def _arranged(decoded: Decoded, rank: int) -> np.ndarray:
+  """(H, W, C) or (D, H, W, C), whatever order the file has."""
+  array, axes, _ = decoded
+  if 0 in array.shape:
+    raise ValueError("it is empty")
+  if not axes:
+    if array.ndim not in (rank, rank + 1):
+      raise ValueError(
+        f"an array of {array.ndim} axes, where {rank} are expected, or "
+        f"{rank + 1} with channels"
+      )
+    return array if array.ndim > rank else array[..., None]
+  long = "".join(
+    axis
+    for axis, length in zip(axes, array.shape, strict=True)
+    if length > 1 and axis not in "YX"
+  )
+  pages = "".join(axis for axis in long if axis not in "SC")
+  channels = "".join(axis for axis in long if axis in "SC")
+  if rank == 2 and len(pages) == 1 and not channels:
+    pages, channels = "", pages
+  if len(pages) > rank - 2 or len(channels) > 1:
+    kind = "an image" if rank == 2 else "a volume"
+    raise ValueError(
+      f"its axes {axes} of {array.shape} are not those of {kind}; "
+      "config.data.image_size has two numbers for images, three for volumes"
+    )
+  kept = pages + "YX" + channels
+  array = array[tuple(slice(None) if axis in kept else 0 for axis in axes)]
+  axes = [axis for axis in axes if axis in kept]
+  array = array.transpose([axes.index(axis) for axis in kept])
+  if not channels:
+    array = array[..., None]
+  return array if array.ndim == rank + 1 else array[None]
+
+
+def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
+  bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
+  have = have.newbyteorder("=")
+  if have not in bits:
+    raise UserError(
+      f"{path}: {have} values; convert them to 8 or 16 bits, unsigned"
+    )
+  if have != np.dtype(wanted):
+    highest = np.iinfo(have).max
+    raise UserError(
+      f"{path}: {bits[have]} bits a channel, where {bits[np.dtype(wanted)]} "
+      f"are expected; for such files set --config.data.image_dtype={have}, "
+      f"with data.mean and data.std in 0..{highest}"
+    )
+
+
+@functools.cache
+def _say_alpha_is_dropped() -> None:
+  _logger.info(
+    "transparency is left out; with config.data.channels = 4 it is a channel"
+  )
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
   """Grey to RGB by repetition, RGB to grey by ITU-R 601 luma.
 
   Args:
-    image: (H, W, C) uint8.
+    image: (..., C) uint8 or uint16.
     channels: the count that is wanted.
 
   Returns:
-    (H, W, channels) uint8.
+    (..., channels) of the same dtype; of grey, a read-only view.
 
   Raises:
     ValueError: neither kind of change is asked for.
@@ -97,9 +242,13 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
   if have == channels:
     return image
   if have == 1:
-    return np.repeat(image, channels, axis=-1)
+    return np.broadcast_to(image, (*image.shape[:-1], channels))
   if have == 3 and channels == 1:
-    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    luma = np.empty((*image.shape[:-1], 1), image.dtype.newbyteorder("="))
+    for row, colors in zip(luma, image, strict=True):  # Floats of one row.
+      row[..., 0] = np.rint(colors @ weights)
+    return luma
   raise ValueError(f"cannot make {channels} channels of an image with {have}")
 
 
@@ -133,12 +282,12 @@ def resize_image(
   """Bilinear, anti-aliased when shrinking.
 
   Args:
-    image: (H, W, C) uint8.
+    image: (H, W, C) uint8 or uint16.
     size: (height, width) wanted.
     window: (x1, y1, x2, y2) of the part that is resized, or None for all.
 
   Returns:
-    (*size, C) uint8.
+    (*size, C) of the same dtype.
   """
   height, width = image.shape[:2]
   if window in (None, (0, 0, width, height)) and (height, width) == tuple(size):
@@ -150,9 +299,16 @@ def resize_image(
     )
     return np.asarray(resized)
 
-  if image.shape[-1] == 3:
+  def resize_words(plane: np.ndarray) -> np.ndarray:
+    # Pillow filters 8 bits and floats, but not 16 bits.
+    floats = resize(plane.astype(np.float32))
+    return np.rint(floats).astype(image.dtype)
+
+  exact = image.dtype == np.uint8
+  if exact and image.shape[-1] == 3:
     return resize(image)
-  planes = [resize(image[..., channel]) for channel in range(image.shape[-1])]
+  of_plane = resize if exact else resize_words
+  planes = [of_plane(image[..., channel]) for channel in range(image.shape[-1])]
   return np.stack(planes, axis=-1)
 
 

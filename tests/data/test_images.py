@@ -1,0 +1,308 @@
+"""Image files of 8 and 16 bits, of many channels and pages."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segsiam_jax.data import decode, images
+from segsiam_jax.errors import UserError
+
+
+def pixels(*shape, dtype=np.uint8, seed=0):
+  random = np.random.default_rng(seed)
+  return random.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+BYTES, WORDS = np.uint8, np.uint16
+
+
+@pytest.fixture(params=[True, False], ids=["tifffile", "pillow"])
+def has_tifffile(request, monkeypatch):
+  """Both with and without the optional reader."""
+  if not request.param:
+    monkeypatch.setattr(decode.importlib.util, "find_spec", lambda name: None)
+  return request.param
+
+
+# What tifffile wrote as (shape, dtype, options), and its place among axes:
+# how images are read as (H, W, C), and volumes as (D, H, W, C).
+MOVE = {
+  "grey": ((5, 6), {}, lambda a: a[..., None], lambda a: a[None, ..., None]),
+  "rgb": (
+    (5, 6, 3),
+    {"photometric": "rgb"},
+    lambda a: a,
+    lambda a: a[None],
+  ),
+  "planar": (
+    (3, 5, 6),
+    {"photometric": "rgb", "planarconfig": "separate"},
+    lambda a: a.transpose(1, 2, 0),
+    lambda a: a.transpose(1, 2, 0)[None],
+  ),
+  "five": (
+    (5, 6, 5),
+    {"photometric": "minisblack", "planarconfig": "contig"},
+    lambda a: a,
+    lambda a: a[None],
+  ),
+  "pages": (
+    (7, 5, 6),
+    {"photometric": "minisblack"},
+    lambda a: a.transpose(1, 2, 0),
+    lambda a: a[..., None],
+  ),
+  "compressed": (
+    (7, 5, 6),
+    {"photometric": "minisblack", "compression": "zlib"},
+    lambda a: a.transpose(1, 2, 0),
+    lambda a: a[..., None],
+  ),
+  "color_pages": (
+    (4, 5, 6, 3),
+    {"photometric": "rgb"},
+    None,
+    lambda a: a,
+  ),
+  "imagej_channels": (
+    (3, 5, 6),
+    {"imagej": True, "metadata": {"axes": "CYX"}},
+    lambda a: a.transpose(1, 2, 0),
+    lambda a: a.transpose(1, 2, 0)[None],
+  ),
+  "imagej_slices": (
+    (3, 5, 6),
+    {"imagej": True, "metadata": {"axes": "ZYX"}},
+    lambda a: a.transpose(1, 2, 0),
+    lambda a: a[..., None],
+  ),
+  "imagej_both": (
+    (4, 3, 5, 6),
+    {"imagej": True, "metadata": {"axes": "ZCYX"}},
+    None,
+    lambda a: a.transpose(0, 2, 3, 1),
+  ),
+  "imagej_time": (
+    (2, 4, 5, 6),
+    {"imagej": True, "metadata": {"axes": "TZYX"}},
+    None,
+    None,
+  ),
+}
+# Only tifffile knows what these hold.
+NEEDS_TIFFFILE = {
+  ("rgb", WORDS),
+  ("planar", WORDS),
+  ("five", BYTES),
+  ("five", WORDS),
+  ("color_pages", WORDS),
+}
+
+
+@pytest.mark.parametrize("dtype", [BYTES, WORDS])
+@pytest.mark.parametrize("kind", MOVE)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_tiffs(tmp_path, has_tifffile, kind, dtype, rank):
+  shape, options, *moves = MOVE[kind]
+  array = pixels(*shape, dtype=dtype)
+  path = tmp_path / "a.tif"
+  tifffile.imwrite(path, array, **options)
+  name = np.dtype(dtype).name
+  if not has_tifffile and (kind, dtype) in NEEDS_TIFFFILE:
+    with pytest.raises(UserError, match=r"pip install 'segsiam_jax\[tiff\]'"):
+      images.read_image(path, dtype=name, rank=rank)
+    return
+  move = moves[rank - 2]
+  if move is None:
+    with pytest.raises(UserError, match="two numbers for images, three for v"):
+      images.read_image(path, dtype=name, rank=rank)
+    return
+  image = images.read_image(path, dtype=name, rank=rank)
+  assert image.dtype == dtype
+  np.testing.assert_array_equal(image, move(array))
+
+
+def test_large_tiffs_and_arrays_stay_on_disk(tmp_path):
+  array = pixels(50, 40, dtype=WORDS)
+  tifffile.imwrite(tmp_path / "a.tif", array, byteorder=">")
+  np.save(tmp_path / "a.npy", array)
+  for name in ("a.tif", "a.npy"):
+    image = images.read_image(tmp_path / name, dtype="uint16")
+    base = image
+    while not isinstance(base, np.memmap):
+      base = base.base
+    np.testing.assert_array_equal(image[..., 0], array)
+
+
+def test_arrays(tmp_path):
+  path = tmp_path / "a.npy"
+  for shape, rank, expected in (
+    ((5, 6), 2, (5, 6, 1)),
+    ((5, 6, 4), 2, (5, 6, 4)),
+    ((4, 5, 6), 3, (4, 5, 6, 1)),
+    ((4, 5, 6, 2), 3, (4, 5, 6, 2)),
+  ):
+    np.save(path, pixels(*shape))
+    assert images.read_image(path, rank=rank).shape == expected
+  with pytest.raises(UserError, match="an array of 4 axes, where 2 are"):
+    images.read_image(path)
+  np.save(path, np.zeros((5, 6)))
+  with pytest.raises(UserError, match="float64 values; convert them to 8 or"):
+    images.read_image(path)
+  np.save(path, np.array([{}]))
+  with pytest.raises(UserError, match="not a readable image"):
+    images.read_image(path)
+  np.save(path, np.zeros((0, 6), np.uint8))
+  with pytest.raises(UserError, match="it is empty"):
+    images.read_image(path)
+
+
+def png(array):
+  """(H, W, 3) uint16 as PNG, which Pillow cannot write."""
+
+  def chunk(kind, data):
+    crc = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + crc
+
+  height, width = array.shape[:2]
+  rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    + chunk(b"IDAT", zlib.compress(rows))
+    + chunk(b"IEND", b"")
+  )
+
+
+def test_no_bits_are_lost_in_silence(tmp_path):
+  path = tmp_path / "a.png"
+  grey = pixels(5, 6, dtype=WORDS)
+  Image.fromarray(grey).save(path)
+  np.testing.assert_array_equal(
+    images.read_image(path, dtype="uint16")[..., 0], grey
+  )
+  with pytest.raises(UserError, match=r"image_dtype=uint16.* 0\.\.65535"):
+    images.read_image(path)
+  path.write_bytes(png(pixels(5, 6, 3, dtype=WORDS)))
+  for dtype in ("uint8", "uint16"):
+    with pytest.raises(UserError, match="16 bits a channel in colour; save"):
+      images.read_image(path, dtype=dtype)
+  Image.fromarray(pixels(5, 6)).save(path)
+  with pytest.raises(UserError, match=r"image_dtype=uint8.* 0\.\.255"):
+    images.read_image(path, dtype="uint16")
+
+
+@pytest.mark.parametrize(
+  ("mode", "channels", "kept"),
+  [
+    ("1", 1, 1),
+    ("L", 1, 1),
+    ("LA", 1, 2),
+    ("P", 3, 3),
+    ("RGB", 3, 3),
+    ("RGBA", 3, 4),
+  ],
+)
+def test_modes(mode, channels, kept):
+  buffer = io.BytesIO()
+  Image.fromarray(pixels(5, 6, 3)).convert(mode).save(buffer, "PNG")
+  assert images.read_image(buffer).shape == (5, 6, channels)
+  assert images.read_image(buffer, keep_alpha=True).shape == (5, 6, kept)
+  wanted = images.ImageFormat(channels=kept)
+  assert images.read_as(buffer, wanted).shape == (5, 6, kept)
+
+
+def test_transparency_of_tiffs(tmp_path, has_tifffile):
+  path = tmp_path / "a.tif"
+  array = pixels(5, 6, 4)
+  tifffile.imwrite(path, array, photometric="rgb", extrasamples=["unassalpha"])
+  np.testing.assert_array_equal(images.read_image(path), array[..., :3])
+  wanted = images.ImageFormat(channels=4)
+  np.testing.assert_array_equal(images.read_as(path, wanted), array)
+
+
+def test_wrong_channels_name_the_file(tmp_path):
+  path = tmp_path / "a.npy"
+  np.save(path, pixels(5, 6, 5))
+  with pytest.raises(UserError, match=r"a\.npy: config\.data\.channels = 3: c"):
+    images.read_as(path, images.ImageFormat())
+
+
+def test_labels_of_any_kind(tmp_path, has_tifffile):
+  label = pixels(4, 5, 6) % 3
+  path = tmp_path / "a.tif"
+  for options in ({}, {"compression": "zlib"}):
+    tifffile.imwrite(path, label, photometric="minisblack", **options)
+    np.testing.assert_array_equal(images.read_label(path, rank=3), label)
+  with pytest.raises(UserError, match="this file has 4 channels"):
+    images.read_label(path)
+  tifffile.imwrite(path, label.astype(WORDS) * 300, photometric="minisblack")
+  with pytest.raises(UserError, match=r"mask values 0\.\.600 do not fit"):
+    images.read_label(path, rank=3)
+  assert images.read_instances(path, rank=3).max() == 600
+  np.save(tmp_path / "a.npy", label[0] / 2)
+  with pytest.raises(UserError, match="float64 values; save it"):
+    images.read_label(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.npy", "a.jpg"])
+def test_broken_files_are_named(tmp_path, has_tifffile, name):
+  path = tmp_path / name
+  for data in (b"", b"II*\0\x08\0\0\0", b"no image at all"):
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="not a readable image") as caught:
+      images.read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_short(tmp_path, has_tifffile):
+  path = tmp_path / "a.tif"
+  for options in ({}, {"compression": "zlib"}):
+    tifffile.imwrite(path, pixels(40, 40), **options)
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(UserError, match="not a readable image"):
+      images.read_image(path)
+
+
+def test_another_kind_of_file_with_that_name(tmp_path, has_tifffile):
+  path = tmp_path / "a.tif"
+  Image.fromarray(pixels(5, 6)).save(path, "PNG")
+  assert images.read_image(path).shape == (5, 6, 1)
+
+
+@pytest.mark.parametrize("dtype", [BYTES, WORDS])
+def test_resizing_keeps_the_range(dtype):
+  highest = np.iinfo(dtype).max
+  image = np.zeros((8, 8, 2), dtype)
+  image[:, 4:] = highest
+  small = images.resize_image(image, (4, 4))
+  large = images.resize_image(image, (16, 20))
+  for resized in (small, large):
+    assert resized.dtype == dtype
+    assert resized.min() == 0
+    assert resized.max() == highest
+  # Between the halves lies the middle, not a wrapped value.
+  middle = images.resize_image(image[:, 3:5], (8, 3))[:, 1]
+  np.testing.assert_allclose(middle, highest / 2, atol=0.51)
+
+
+def test_sixteen_bits_resize_as_eight_do():
+  image = pixels(20, 30, 1)
+  eight = images.resize_image(image, (9, 40)).astype(float)
+  sixteen = images.resize_image(image.astype(WORDS) * 257, (9, 40)) / 257
+  np.testing.assert_allclose(sixteen, eight, atol=1.01)
+
+
+def test_grey_of_sixteen_bits():
+  image = pixels(4, 5, 3, dtype=WORDS)
+  grey = images.to_channels(image, 1)
+  assert grey.dtype == WORDS
+  np.testing.assert_allclose(
+    grey[..., 0], image @ [0.299, 0.587, 0.114], atol=0.6
+  )
+  assert images.to_channels(grey, 3).shape == (4, 5, 3)
