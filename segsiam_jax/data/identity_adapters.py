@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segsiam_jax.data import images, splits
+from segsiam_jax.data.documents import matching_trials
 from segsiam_jax.data.identities import IdentitySource
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
@@ -28,6 +29,8 @@ class IdentityAdapter(NamedTuple):
     features: those that `identity` and `group` need.
     download: how to get the data, for the error when they are not there.
     group: what the identity belongs to; None for one group.
+    original: (record, features) -> whether the other examples of its identity
+      are copies, to be matched with it; None if there are no such.
     image: name of the feature with the encoded image.
     to_image: (H, W, C) uint8 -> the same, as our own readers have it.
   """
@@ -37,6 +40,7 @@ class IdentityAdapter(NamedTuple):
   features: tuple[str, ...]
   download: str
   group: Name | None = None
+  original: Callable[[Mapping, Mapping], bool] | None = None
   image: str = "image"
   to_image: Callable[[np.ndarray], np.ndarray] = lambda image: image
 
@@ -45,6 +49,14 @@ def _class_label(feature: str) -> Name:
   def name(record, features):
     index = int(record[feature])
     return index, features[feature].int2str(index)
+
+  return name
+
+
+def _number(feature: str) -> Name:
+  def name(record, features):
+    del features
+    return int(record[feature]), str(int(record[feature]))
 
   return name
 
@@ -58,9 +70,7 @@ def _text(feature: str) -> Name:
 
 
 def _celeb_a(record, features) -> tuple[int, str]:
-  del features
-  number = int(record["identity"]["Identity_No"])
-  return number, str(number)
+  return _number("Identity_No")(record["identity"], features)
 
 
 def _white_ink(image: np.ndarray) -> np.ndarray:
@@ -77,6 +87,16 @@ IDENTITIES: dict[str, IdentityAdapter] = {
     builder="digits",
     identity=_class_label("label"),
     features=("label",),
+    download="it is prepared on first use",
+  ),
+  "documents": IdentityAdapter(
+    builder="documents",
+    identity=_number("page"),
+    group=_number("family"),
+    original=lambda record, features: (
+      features["kind"].int2str(int(record["kind"])) == "original"
+    ),
+    features=("page", "family", "kind"),
     download="it is prepared on first use",
   ),
   "tfds:omniglot": IdentityAdapter(
@@ -146,6 +166,7 @@ class TfdsIdentities(IdentitySource):
     class_names: of the identities, in the order of the data set's classes.
     labels: (n,) int32.
     groups: (n,) int32.
+    episodes: copies to be matched with their originals, if there are such.
   """
 
   def __init__(self, name: str, split: str, data_dir: str | None = None):
@@ -178,12 +199,14 @@ class TfdsIdentities(IdentitySource):
 
     self._images = open_records((adapter.image,))
     records = open_records(adapter.features)
-    keys, groups = [], []
+    keys, groups, originals = [], [], []
     for index in range(len(records)):
       record = records[index]
       keys.append(adapter.identity(record, records.features))
       if adapter.group is not None:
         groups.append(adapter.group(record, records.features))
+      if adapter.original is not None:
+        originals.append(adapter.original(record, records.features))
     chosen = wanted.part(sorted(set(keys)), "classes")
     labels = {key: label for label, key in enumerate(chosen)}
     if not chosen:
@@ -198,6 +221,10 @@ class TfdsIdentities(IdentitySource):
       numbers = {group: n for n, group in enumerate(sorted(set(groups)))}
       self.groups = np.array(
         [numbers[groups[i]] for i in self._indices], np.int32
+      )
+    if originals:
+      self.episodes = matching_trials(
+        self.labels, np.array(originals)[self._indices]
       )
 
   def __len__(self) -> int:

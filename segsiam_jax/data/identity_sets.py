@@ -2,7 +2,14 @@
 
 from collections.abc import Callable
 
-from segsiam_jax.data import cedar, image_files, lfw, omniglot, pair_list
+from segsiam_jax.data import (
+  cedar,
+  documents,
+  image_files,
+  lfw,
+  omniglot,
+  pair_list,
+)
 from segsiam_jax.data.identities import IdentitySource
 from segsiam_jax.data.identity_adapters import TfdsIdentities
 
@@ -12,6 +19,7 @@ READERS: dict[str, Callable[[str, str], IdentitySource]] = {
   "lfw": lfw.open_lfw,
   "cedar": cedar.open_cedar,
   "folder": image_files.open_identity_folder,
+  "pages": documents.PagesSource,
   "pairs": pair_list.open_pair_list,
 }
 

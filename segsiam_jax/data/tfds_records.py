@@ -12,12 +12,13 @@ from tensorflow_datasets.core import example_parser
 
 # Importing the builders registers them with TFDS.
 import segsiam_jax.data.builders.digit_scenes
-import segsiam_jax.data.builders.digits  # noqa: F401
+import segsiam_jax.data.builders.digits
+import segsiam_jax.data.builders.documents  # noqa: F401
 from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
-OUR_BUILDERS = ("digit_scenes", "digits")
+OUR_BUILDERS = ("digit_scenes", "digits", "documents")
 
 
 class TfdsRecords:

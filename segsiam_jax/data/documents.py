@@ -1,0 +1,134 @@
+"""Matching scans and photographs of documents to their pages."""
+
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segsiam_jax.data import images, pages, scans, splits
+from segsiam_jax.data.identities import IdentitySource, Trials
+from segsiam_jax.errors import UserError
+
+# A copy is looked for among so many pages.
+_WAYS = 200
+# Of every page: itself, two scans and two photographs.
+_COPIES = (scans.scan, scans.scan, scans.photograph, scans.photograph)
+
+
+class PagesSource(IdentitySource):
+  """Images of pages, such as RVL-CDIP's, and degraded copies made of them.
+
+  A page is an identity with five examples: itself and what
+  `segsiam_jax.data.scans` makes of it, the same at every reading.
+
+  Attributes:
+    class_names: the pages' paths.
+    labels: (n,) int32.
+    groups: (n,) int32, all 0.
+    episodes: every copy is looked for among the pages.
+  """
+
+  def __init__(self, root: str, split: str):
+    """Lists the pages of a split.
+
+    Args:
+      root: folder with the pages of a split in the folder of its name, at any
+        depth, or RVL-CDIP's with `images/` and `labels/SPLIT.txt`.
+      split: 'NAME', or 'NAME[a:b]' for a part of its pages.
+
+    Raises:
+      UserError: there are no pages, or a listed one is missing.
+    """
+    wanted = splits.parse(split)
+    folder, listed = pathlib.Path(root), pathlib.Path(root, "labels")
+    if (listed / f"{wanted.name}.txt").is_file():
+      folder = folder / "images"
+      paths = _listed(listed / f"{wanted.name}.txt", folder)
+    else:
+      folder = folder / wanted.name
+      if not folder.is_dir():
+        raise UserError(
+          f"{folder}: no such folder, and no {listed / wanted.name}.txt"
+        )
+      paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in images.EXTENSIONS
+      )
+    self._paths = wanted.part(paths)
+    if not self._paths:
+      raise UserError(f"{folder}: split {split!r} selects no pages")
+    self.class_names = tuple(
+      path.relative_to(folder).as_posix() for path in self._paths
+    )
+    number = 1 + len(_COPIES)
+    self.labels = np.arange(number * len(self._paths), dtype=np.int32) // number
+    self.groups = np.zeros_like(self.labels)
+    self.episodes = matching_trials(
+      self.labels, np.arange(len(self.labels)) % number == 0
+    )
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    label, copy = divmod(int(index), 1 + len(_COPIES))
+    image = images.read_image(self._paths[label])
+    image = images.to_channels(image, 1)
+    if copy:
+      # At the size that degradation is made for.
+      image = images.resize_image(image, (pages.HEIGHT, pages.WIDTH))
+      rng = np.random.default_rng((label, copy))
+      file = _COPIES[copy - 1](image[..., 0], rng)
+      image = np.asarray(Image.open(io.BytesIO(file)))[..., None]
+    return {
+      "image": image,
+      "label": label,
+      "group": 0,
+      "id": f"{self.class_names[label]}#{copy}",
+    }
+
+
+def matching_trials(
+  labels: np.ndarray, original: np.ndarray, ways: int = _WAYS
+) -> Trials | None:
+  """Each copy looked for among originals, its own being one of them.
+
+  Args:
+    labels: (n,) int; each identity has one original.
+    original: (n,) bool.
+    ways: number of originals to choose from; fewer if there are not as many.
+      Identities are taken in their order, and those that do not fill a last
+      set of that size are left out.
+
+  Returns:
+    The trials; None if there is no copy, or but one identity.
+  """
+  originals = np.flatnonzero(original)
+  originals = originals[np.argsort(labels[originals], kind="stable")]
+  ways = min(ways, len(originals))
+  if ways < 2 or original.all():
+    return None
+  place = {int(labels[index]): n for n, index in enumerate(originals)}
+  query, support, answer, episode = [], [], [], []
+  for index in np.flatnonzero(~np.asarray(original)):
+    number, among = divmod(place[int(labels[index])], ways)
+    if (number + 1) * ways <= len(originals):
+      query.append(index)
+      support.append(originals[number * ways : (number + 1) * ways, None])
+      answer.append(among)
+      episode.append(number)
+  return Trials(*map(np.array, (query, support, answer, episode)))
+
+
+def _listed(path: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
+  """The images of RVL-CDIP's lists: a path and its class a line."""
+  paths = []
+  for number, line in enumerate(path.read_text().splitlines(), 1):
+    if line.strip():
+      paths.append(folder / line.split()[0])
+      if not paths[-1].is_file():
+        raise UserError(f"{path}, line {number}: no image {paths[-1]}")
+  return paths
