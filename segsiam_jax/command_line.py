@@ -4,11 +4,12 @@ import logging
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 
 import absl.logging
 from absl import flags
 
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import Preempted, UserError
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75
@@ -25,12 +26,27 @@ def log_to_stderr() -> None:
     absl.logging.set_verbosity(absl.logging.WARNING)
 
 
+def run(function: Callable[[], None], argv: list[str]) -> None:
+  """Runs a command, and ends the process with the code of how it went."""
+  log_to_stderr()
+  try:
+    if len(argv) > 1:
+      raise UserError(f"{argv[1]!r} is no flag; see --help")
+    function()
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+  except Preempted as stop:
+    print(f"preempted: saved at {stop}; run again to go on", file=sys.stderr)
+    sys.exit(EXIT_PREEMPTED)
+
+
 def parse_flags(argv: list[str]) -> list[str]:
   """Like absl's parser, but a mistake is one line and exit code 2."""
   try:
     name_workdir_config(argv)
     rest = flags.FLAGS(argv)
-    if flags.FLAGS.config is not None:
+    if "config" in flags.FLAGS and flags.FLAGS.config is not None:
       flags.FLAGS.config.keys()  # A file that is missing raises only when used.
     return rest
   except UserError as error:

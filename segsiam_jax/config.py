@@ -5,13 +5,14 @@ it says only what makes the experiment. `validate` runs before any device is
 touched. The fields themselves are in `segsiam_jax.fields`.
 """
 
+import ast
 import difflib
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.fields import common, semantic
 from segsiam_jax.fields.base import Field, one_of
 
@@ -41,6 +42,34 @@ def default_config(task: str, model: str) -> ml_collections.ConfigDict:
       node = node[section]
     node[last] = () if field.empty else field.default
   return config
+
+
+def override(config: ml_collections.ConfigDict, assignment: str) -> None:
+  """Sets a field as the command line does: 'train.num_steps=100'.
+
+  Raises:
+    UserError: there is no such field, or the value is of another type.
+  """
+  name, equals, text = assignment.partition("=")
+  values = dict(_flatten(config))
+  if not equals or name not in values:
+    close = difflib.get_close_matches(name, values, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UserError(f"{assignment!r}: expected FIELD=VALUE of a config{hint}")
+  value = text
+  if not isinstance(values[name], str):
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      raise UserError(f"{assignment!r}: {text!r} is no value") from None
+  *sections, last = name.split(".")
+  node = config
+  for section in sections:
+    node = node[section]
+  try:
+    node[last] = value
+  except TypeError as error:
+    raise UserError(f"{assignment!r}: {first_line(error)}") from error
 
 
 def validate(config: ml_collections.ConfigDict) -> None:

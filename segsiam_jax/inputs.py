@@ -60,6 +60,8 @@ def _semantic(
     label_values=tuple(data.label_values),
     instances=data.masks == "instances",
   )
+  if train and data.train_fraction < 1:
+    source = sources.Subset(source, data.train_fraction, config.seed)
   image_size = tuple(data.image_size)
   if not train and data.eval_image_size[0]:
     image_size = tuple(data.eval_image_size)

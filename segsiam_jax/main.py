@@ -6,12 +6,13 @@ Exit codes: 0 finished, 2 bad input (do not retry), 75 preempted and saved
 (retry).
 """
 
-import sys
+import functools
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from segsiam_jax import command_line
+from segsiam_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -37,7 +38,6 @@ _PROFILE = flags.DEFINE_list(
 def _run() -> None:
   from segsiam_jax import workdir_config
   from segsiam_jax.config import validate
-  from segsiam_jax.errors import UserError
 
   if not _WORKDIR.value:
     raise UserError("--workdir: name a folder for the run")
@@ -70,21 +70,8 @@ def _run() -> None:
     )
 
 
-def main(argv: list[str]) -> None:
-  from segsiam_jax.errors import Preempted, UserError
-
-  command_line.log_to_stderr()
-  try:
-    if len(argv) > 1:
-      raise UserError(f"{argv[1]!r} is no flag; see --help")
-    _run()
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(command_line.EXIT_BAD_INPUT)
-  except Preempted as stop:
-    print(f"preempted: saved at {stop}; run again to go on", file=sys.stderr)
-    sys.exit(command_line.EXIT_PREEMPTED)
-
-
 if __name__ == "__main__":
-  app.run(main, flags_parser=command_line.parse_flags)
+  app.run(
+    functools.partial(command_line.run, _run),
+    flags_parser=command_line.parse_flags,
+  )

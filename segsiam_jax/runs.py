@@ -31,6 +31,7 @@ _IDENTITY = (
   "model",
   "data.name",
   "data.train_split",
+  "data.train_fraction",
   "data.channels",
   "data.class_names",
   "data.workers",

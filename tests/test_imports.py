@@ -25,12 +25,12 @@ LAYERS = (
   ),
   ("ops", "losses", "metrics", "models", "data", "pretrained"),
   ("tasks",),
-  ("state", "runtime"),
+  ("state", "runtime", "comparison"),
   ("steps", "checkpoint", "writers", "inputs"),
   ("runs",),
   ("prediction",),
   ("train", "evaluate", "predict"),
-  ("main",),
+  ("main", "compare"),
 )
 
 

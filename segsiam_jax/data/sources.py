@@ -146,6 +146,29 @@ class FolderSource:
     return set(np.unique(label).tolist())
 
 
+class Subset:
+  """A random part of a source; a larger part of one seed holds a smaller."""
+
+  def __init__(self, source: Source, fraction: float, seed: int):
+    """Draws the part.
+
+    Args:
+      source: to draw from.
+      fraction: in (0, 1]; at least one example is drawn.
+      seed: of the draw.
+    """
+    self._source = source
+    self.class_names = source.class_names
+    order = np.random.default_rng(seed).permutation(len(source))
+    self.indices = order[: max(1, round(fraction * len(source)))]
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self._source[int(self.indices[index])]
+
+
 def open_source(
   name: str,
   split: str,

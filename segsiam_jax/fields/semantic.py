@@ -46,6 +46,9 @@ FIELDS: dict[str, Field] = {
     "of a folder: masks/ of classes, or labels/ that number the objects",
     one_of("classes", "instances"),
   ),
+  "data.train_fraction": Field(
+    1.0, "of the training examples, drawn by the seed", within(1e-9, 1)
+  ),
   "data.foreground_crops": Field(
     0.0, "share of crops around a pixel of a class but 0", within(0, 1)
   ),
@@ -117,11 +120,20 @@ MODELS["fcn"] = {
   "model.stride": Field(8, "FCN-32s, 16s or 8s", one_of(32, 16, 8)),
   "model.learned_upsampling": Field(False, "train the 2x up-samplings"),
   "model.at_once": Field(False, "scale pool4 and pool3, one stage"),
+  "model.borders": Field(
+    "padded",
+    "100 pixels around the image as the authors, or 'same' as most nets",
+    one_of("padded", "same"),
+  ),
   "model.width": Field(4096, "channels of fc6 and fc7", within(1)),
+  "model.base_width": Field(64, "channels of VGG16's first stage", within(1)),
+  "model.norm": Field(
+    "none", "normalisation", one_of("batch", "group", "none")
+  ),
   "model.dropout": Field(0.5, "rate after both", within(0, 0.99)),
 }
 MODELS["fcn_resnet"] = {
-  "model.depth": Field(50, "of the ResNet", one_of(50, 101)),
+  "model.depth": Field(50, "of the ResNet", one_of(18, 34, 50, 101)),
   "model.auxiliary": Field(True, "a head on the third stage, too"),
   "model.norm": Field(
     "batch", "normalisation", one_of("batch", "group", "none")

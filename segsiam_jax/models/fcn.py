@@ -74,7 +74,7 @@ class BilinearUp(nn.Module):
 
 
 class FCN(nn.Module):
-  """FCN-32s, FCN-16s or FCN-8s on VGG16, with the authors' pads and crops.
+  """FCN-32s, FCN-16s or FCN-8s on VGG16.
 
   The encoder's variables are those of `VGG16`; `fc6` and `fc7` are its
   classifier's layers as 7x7 and 1x1 convolutions. The three nets share their
@@ -88,17 +88,26 @@ class FCN(nn.Module):
       one is fixed, as in the paper.
     at_once: scales pool4 by 0.01 and pool3 by 0.0001 before they are scored, so
       that 8s trains in one stage (`voc-fcn8s-atonce`).
+    borders: 'padded' has the authors' 100 pixels around the image and their
+      crops, so that fc6 fits images of any size; 'same' extends the image to a
+      multiple of 32 and pads fc6 instead, which is a tenth of the work for
+      images of 64 pixels.
     width: channels of fc6 and fc7; 4096 in the paper.
+    base_width: channels of VGG16's first stage; 64 in the paper.
+    norm: of the encoder, see `layers.make_norm`; 'none' in the paper.
     dropout: rate after both.
     dtype: compute dtype; parameters and logits are float32.
-    axis_name: unused, there are no batch statistics; all models take it.
+    axis_name: see `layers.make_norm`.
   """
 
   num_classes: int
   stride: int = 8
   learned_upsampling: bool = False
   at_once: bool = False
+  borders: str = "padded"
   width: int = 4096
+  base_width: int = 64
+  norm: str = "none"
   dropout: float = 0.5
   dtype: Any = jnp.float32
   axis_name: str | None = None
@@ -111,15 +120,26 @@ class FCN(nn.Module):
       images: (B, H, W, C) float, normalised, of any size.
       train: whether to drop out.
     """
-    pool4_offset, pool3_offset, offset = _CROPS[self.stride]
+    if self.borders not in ("padded", "same"):
+      raise ValueError(f"borders {self.borders!r} is neither padded nor same")
+    same = self.borders == "same"
+    # A transposed convolution makes half a factor too much on every side.
+    crops = (1, 1, self.stride // 2) if same else _CROPS[self.stride]
+    pool4_offset, pool3_offset, offset = crops
     _, _, conv3, conv4, _, x = VGG16(
-      first_padding=100, ceil_pool=True, dtype=self.dtype, name="encoder"
-    )(images, train)
+      first_padding=1 if same else 100,
+      ceil_pool=True,
+      base_width=self.base_width,
+      norm=self.norm,
+      dtype=self.dtype,
+      axis_name=self.axis_name,
+      name="encoder",
+    )(layers.pad_to_multiple(images, 32) if same else images, train)
     for name, size in (("fc6", 7), ("fc7", 1)):
       x = nn.Conv(
         self.width,
         (size, size),
-        padding="VALID",
+        padding="SAME" if same else "VALID",
         dtype=self.dtype,
         kernel_init=layers.he_normal,
         name=name,
@@ -158,6 +178,8 @@ class FCN(nn.Module):
     if self.at_once:
       pooled = pooled * scale
     skip = self._score(pooled, f"score_{name}")
+    if self.borders == "same":
+      return _crop(scores, skip.shape[1:3], offset) + skip
     return scores + _crop(skip, scores.shape[1:3], offset)
 
 
@@ -211,7 +233,7 @@ class FCNResNet(nn.Module):
 
   Attributes:
     num_classes: K.
-    depth: 50 or 101.
+    depth: 18, 34, 50 or 101; torchvision has the latter two.
     auxiliary: whether a second head on the third stage helps training.
     norm: see `layers.make_norm`.
     remat: compute the encoder's activations anew in the backward pass.

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from segsiam_jax.models import layers
 
-# Convolutions of each of the five stages.
+# Convolutions of each of the five stages, and their channels over the first's.
 STAGES = (2, 2, 3, 3, 3)
-WIDTHS = (64, 128, 256, 512, 512)
+_FACTORS = (1, 2, 4, 8, 8)
 
 
 class VGG16(nn.Module):
@@ -22,6 +22,7 @@ class VGG16(nn.Module):
       that its 7x7 convolution fits any image.
     ceil_pool: whether pooling rounds odd sizes up, as Caffe and so FCN do, or
       down.
+    base_width: channels of the first stage; 64 in the paper.
     norm: after each convolution; see `layers.make_norm`.
     remat: compute the stages' activations anew in the backward pass.
     dtype: compute dtype; parameters are float32.
@@ -30,6 +31,7 @@ class VGG16(nn.Module):
 
   first_padding: int = 1
   ceil_pool: bool = False
+  base_width: int = 64
   norm: str = "none"
   remat: bool = False
   dtype: Any = jnp.float32
@@ -38,7 +40,8 @@ class VGG16(nn.Module):
   @property
   def channels(self) -> tuple[int, ...]:
     """Channels of the feature maps, finest first."""
-    return (*WIDTHS, WIDTHS[-1])
+    widths = [factor * self.base_width for factor in _FACTORS]
+    return (*widths, widths[-1])
 
   @property
   def strides(self) -> tuple[int, ...]:
@@ -67,7 +70,7 @@ class VGG16(nn.Module):
         first = stage == 1 and index == 1
         pad = module.first_padding if first else 1
         x = nn.Conv(
-          WIDTHS[stage - 1],
+          module.base_width * _FACTORS[stage - 1],
           (3, 3),
           padding=((pad, pad), (pad, pad)),
           dtype=module.dtype,

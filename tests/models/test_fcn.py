@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax.models.fcn import FCN, BilinearUp, bilinear_kernel
+from segsiam_jax.models.fcn import (
+  FCN,
+  BilinearUp,
+  _crop,
+  bilinear_kernel,
+)
 
 
 def test_bilinear_kernels_of_the_authors():
@@ -55,4 +60,25 @@ def test_a_finer_stage_starts_where_the_coarser_one_is():
   assert set(params) - set(coarser) == {"score_pool4"}
   assert jax.tree.map(jnp.shape, coarser) == jax.tree.map(
     jnp.shape, {name: params[name] for name in coarser}
+  )
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+def test_same_borders_line_up(stride, rng):
+  """Up-sampled scores lie where the pixels that made them do."""
+  model = FCN(
+    3, stride=stride, borders="same", base_width=2, width=4, norm="group"
+  )
+  image = jnp.asarray(rng.normal(size=(1, 50, 70, 1)), jnp.float32)
+  variables = jax.jit(model.init)(jax.random.key(0), image)
+  assert jax.jit(model.apply)(variables, image).shape == (1, 50, 70, 3)
+  # A ramp, pooled as the strides pool it, comes back.
+  ramp = jnp.arange(64.0)[None, :, None, None] * jnp.ones((1, 1, 64, 1))
+  pooled = ramp.reshape(1, 64 // stride, stride, 64 // stride, stride, 1)
+  pooled = pooled.mean((2, 4))
+  up = BilinearUp(stride).apply({}, pooled)
+  up = _crop(up, (64, 64), stride // 2)
+  inside = slice(stride, 64 - stride) if stride < 32 else slice(24, 40)
+  np.testing.assert_allclose(
+    up[0, inside, 32, 0], ramp[0, inside, 32, 0], atol=1e-3
   )

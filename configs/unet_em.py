@@ -1,0 +1,60 @@
+"""U-Net on membranes in electron microscopy, as in the ISBI 2012 challenge.
+
+A folder of grey slices, train/images/NAME.png with train/masks/NAME.png, whose
+masks are 0 on membranes and 1 in cells. The last four slices validate.
+
+  python -m segsiam_jax.main --config=configs/unet_em.py \
+    --config.data.dir=EM_FOLDER --workdir=runs/unet_em
+"""
+
+from segsiam_jax.config import default_config
+
+
+def get_config(arg: str = ""):
+  config = default_config("semantic", "unet")
+  config.data.name = "folder"
+  config.data.train_split = "train[:16]"
+  config.data.eval_split = "train[16:]"
+  config.data.class_names = ("membrane", "cell")
+  config.data.fit = "crop"
+  config.data.channels = 1
+  config.data.mean = (127.5,)
+  config.data.std = (63.75,)
+  config.data.image_size = (256, 256)
+  config.data.eval_image_size = (512, 512)
+  config.eval.rand_class = "cell"
+  config.model.depth = 4
+  config.model.base_width = 16
+  config.loss.dice = 0.5
+  config.augment.flip_left_right = True
+  config.augment.flip_up_down = True
+  config.augment.rotate = 180.0
+  config.augment.scale = (0.85, 1.2)
+  config.augment.elastic_sigma = 10.0
+  config.augment.brightness = 0.15
+  config.augment.contrast = (0.7, 1.3)
+  config.augment.noise = 0.05
+  config.optimizer.learning_rate = 5e-3
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.warmup_steps = 40
+  config.optimizer.clip_norm = 1.0
+  config.train.batch_size = 4
+  config.train.eval_batch_size = 4
+  config.train.num_steps = 500
+  config.train.log_every = 25
+  config.train.eval_every = 250
+  config.train.checkpoint_every = 250
+  config.train.best_metric = "rand"
+  if arg == "debug":
+    config.data.image_size = (64, 64)
+    config.data.eval_image_size = (64, 64)
+    config.model.depth = 2
+    config.model.base_width = 4
+    config.train.num_steps = 4
+    config.train.log_every = 1
+    config.train.eval_every = 4
+    config.train.checkpoint_every = 4
+    config.optimizer.warmup_steps = 1
+  elif arg:
+    raise ValueError(f"{arg!r} is not 'debug'")
+  return config
