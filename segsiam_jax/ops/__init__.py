@@ -16,3 +16,5 @@ from segsiam_jax.ops.mining import (
 )
 from segsiam_jax.ops.mining import mine_semi_hard as mine_semi_hard
 from segsiam_jax.ops.mining import pair_masks as pair_masks
+from segsiam_jax.ops.similarity import LearnedWeights as LearnedWeights
+from segsiam_jax.ops.similarity import similarity as similarity

@@ -1,0 +1,72 @@
+"""How alike two embeddings are: one number, larger for more alike."""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from segsiam_jax.ops.distances import paired_distances
+
+Head = Literal["euclidean", "sq_euclidean", "cosine", "learned"]
+
+
+class LearnedWeights(NamedTuple):
+  """Of the learned similarity.
+
+  Attributes:
+    weights: (D,) float32, one for each coordinate.
+    bias: () float32.
+  """
+
+  weights: jax.Array
+  bias: jax.Array
+
+
+def similarity(
+  first: jax.Array,
+  second: jax.Array,
+  head: Head,
+  learned: LearnedWeights | None = None,
+) -> jax.Array:
+  """Score of each pair of vectors.
+
+  * `euclidean`, `sq_euclidean`: the distance, negated.
+  * `cosine`: the cosine of the angle.
+  * `learned`: `bias + sum_d weights_d |x_d - y_d|`, of which the sigmoid is the
+    probability to be the same (Koch et al. 2015).
+
+  Args:
+    first: `(..., D)` embeddings of any float dtype.
+    second: of a shape that broadcasts with it.
+    head: see above.
+    learned: for `learned` only.
+
+  Returns:
+    `(...)` float32.
+
+  Raises:
+    ValueError: unknown head, or no weights where they are needed.
+
+  >>> x, y = jnp.array([[3.0, 4.0]]), jnp.array([[3.0, 0.0]])
+  >>> [round(float(similarity(x, y, head)[0]), 2)
+  ...  for head in ("euclidean", "sq_euclidean", "cosine")]
+  [-4.0, -16.0, 0.6]
+  >>> float(similarity(
+  ...   x, y, "learned", LearnedWeights(jnp.array([9.0, -1.0]), 0.5))[0])
+  -3.5
+  """
+  if head not in get_args(Head):
+    raise ValueError(
+      f"head must be one of {', '.join(get_args(Head))}; got {head!r}"
+    )
+  if head == "cosine":
+    return 1.0 - paired_distances(first, second, "cosine")
+  if head != "learned":
+    return -paired_distances(first, second, head)
+  if learned is None:
+    raise ValueError('head="learned" needs its weights')
+  apart = jnp.abs(
+    jnp.asarray(first, jnp.float32) - jnp.asarray(second, jnp.float32)
+  )
+  # No matrix product: its inputs would be rounded on an accelerator.
+  return learned.bias + jnp.sum(learned.weights * apart, axis=-1)
