@@ -117,6 +117,29 @@ def draw_objects(
   return np.asarray(picture)
 
 
+def thumbnail(image: np.ndarray, size: int) -> np.ndarray:
+  """The image in a square, its shape kept, with grey around it.
+
+  Args:
+    image: (H, W, C) uint8 of any channel count.
+    size: side of the square in pixels.
+
+  Returns:
+    (size, size, 3) uint8.
+  """
+  picture = Image.fromarray(np.ascontiguousarray(to_rgb(image)))
+  scale = size / max(picture.size)
+  width, height = (max(1, round(scale * side)) for side in picture.size)
+  # Small images keep their pixels' edges.
+  how = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.BILINEAR
+  square = Image.new("RGB", (size, size), (128, 128, 128))
+  square.paste(
+    picture.resize((width, height), how),
+    ((size - width) // 2, (size - height) // 2),
+  )
+  return np.asarray(square)
+
+
 def _border(mask: np.ndarray) -> np.ndarray:
   """The pixels of a mask with a neighbour that is not in it."""
   padded = np.pad(mask, 1)
