@@ -1,0 +1,138 @@
+"""Known identities: their embeddings, kept in an .npz file.
+
+A new identity is a few embeddings more; nothing is trained again.
+"""
+
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from etils import epath
+
+from segsiam_jax.errors import UserError, first_line
+
+# (query (D,), embeddings (n, D)) -> (n,) scores, larger for more alike.
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Other weights give another embedding of the probe; other machines and batch
+# sizes give the same one up to rounding.
+_TOLERANCE = 1e-2
+
+
+class Match(NamedTuple):
+  """An identity of a gallery, as near to a query as its nearest image.
+
+  Attributes:
+    identity: its name.
+    score: of that image, larger for more alike.
+    file: of that image.
+  """
+
+  identity: str
+  score: float
+  file: str
+
+
+class Gallery(NamedTuple):
+  """Embedded images and whom they show.
+
+  Attributes:
+    embeddings: (n, D) float32.
+    identities: (n,) names.
+    files: (n,) what each was embedded from.
+    probe: (D,) float32, the network's embedding of a fixed image; embeddings
+      of different networks do not compare.
+  """
+
+  embeddings: np.ndarray
+  identities: np.ndarray
+  files: np.ndarray
+  probe: np.ndarray
+
+  @classmethod
+  def of(
+    cls,
+    embeddings: np.ndarray,
+    identities: Sequence[str],
+    files: Sequence[str],
+    probe: np.ndarray,
+  ) -> "Gallery":
+    return cls(
+      np.asarray(embeddings, np.float32),
+      np.asarray(identities, np.str_),
+      np.asarray(files, np.str_),
+      np.asarray(probe, np.float32),
+    )
+
+  @classmethod
+  def load(cls, path: epath.Path, probe: np.ndarray) -> "Gallery":
+    """Reads a gallery.
+
+    Args:
+      path: of the file.
+      probe: of the network that is to be compared with it.
+
+    Raises:
+      UserError: the file is no gallery, or another network's.
+    """
+    try:
+      with path.open("rb") as file, np.load(file) as arrays:
+        gallery = cls(*(arrays[name] for name in cls._fields))
+    except (
+      OSError,
+      EOFError,
+      ValueError,
+      KeyError,
+      zipfile.BadZipFile,
+    ) as error:
+      raise UserError(
+        f"{path}: not a gallery ({first_line(error)}); make one with "
+        "--config.predict.enroll=True"
+      ) from error
+    scale = np.abs(probe).max(initial=1e-6)
+    if gallery.probe.shape != probe.shape or (
+      np.abs(gallery.probe - probe).max(initial=0.0) > _TOLERANCE * scale
+    ):
+      raise UserError(
+        f"{path}: made with other weights than this checkpoint's, so that "
+        "distances mean nothing; make it again, or name its --checkpoint"
+      )
+    return gallery
+
+  def save(self, path: epath.Path) -> None:
+    """Replaces the file in one move."""
+    temporary = path.parent / f".{path.name}.tmp"
+    with temporary.open("wb") as file:
+      np.savez(file, **self._asdict())
+    temporary.replace(path)
+
+  def enroll(self, other: "Gallery") -> "Gallery":
+    """This gallery with another's images; a file that is here is replaced."""
+    kept = ~np.isin(self.files, other.files)
+    return self._replace(
+      **{
+        name: np.concatenate([getattr(self, name)[kept], getattr(other, name)])
+        for name in ("embeddings", "identities", "files")
+      }
+    )
+
+  def matches(self, query: np.ndarray, score: Score, count: int) -> list[Match]:
+    """The most similar identities, the best one first.
+
+    Args:
+      query: (D,) embedding.
+      score: of the network.
+      count: at most so many identities.
+    """
+    scores = score(query, self.embeddings)
+    found: dict[str, Match] = {}
+    for index in np.argsort(-scores, kind="stable"):
+      identity = str(self.identities[index])
+      if identity not in found:
+        found[identity] = Match(
+          identity, float(scores[index]), str(self.files[index])
+        )
+        if len(found) == count:
+          break
+    return list(found.values())
