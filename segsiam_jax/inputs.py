@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax.data import pipeline, semantic, sources
+from segsiam_jax.data import images, pipeline, semantic, sources
 
 
 class Inputs(NamedTuple):
@@ -59,11 +59,12 @@ def _semantic(
     class_names=tuple(data.class_names),
     label_values=tuple(data.label_values),
     instances=data.masks == "instances",
+    image_format=image_format(config),
   )
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
   image_size = tuple(data.image_size)
-  if not train and data.eval_image_size[0]:
+  if not train and any(data.eval_image_size):
     image_size = tuple(data.eval_image_size)
   rows = semantic.SemanticRows(
     image_size=image_size,
@@ -73,8 +74,19 @@ def _semantic(
     foreground_crops=data.foreground_crops,
     weight_map=config.loss.weight_map if train else 0.0,
     weight_map_sigma=config.loss.weight_map_sigma,
+    image_dtype=data.image_dtype,
   )
   return source, rows
+
+
+def image_format(config: ml_collections.ConfigDict) -> images.ImageFormat:
+  """That the model of a config for semantic segmentation takes."""
+  data = config.data
+  return images.ImageFormat(
+    channels=data.channels,
+    dtype=data.image_dtype,
+    rank=len(data.image_size),
+  )
 
 
 # Examples that class weights are counted in.

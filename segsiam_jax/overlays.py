@@ -37,7 +37,20 @@ def palette(num_classes: int) -> np.ndarray:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-  """(H, W, C) uint8 of any channel count -> (H, W, 3) uint8 to look at."""
+  """Something to look at: the first three channels, or the first in grey.
+
+  Args:
+    image: (H, W, C) uint8, or uint16, of which every channel is stretched to
+      the full range: its darkest and brightest half percent saturate.
+
+  Returns:
+    (H, W, 3) uint8.
+  """
+  if image.dtype != np.uint8:
+    shown = image[..., : 3 if image.shape[-1] >= 3 else 1].astype(np.float32)
+    low, high = np.percentile(shown, (0.5, 99.5), axis=(0, 1))
+    stretched = (shown - low) / np.maximum(high - low, 1)
+    image = np.rint(255 * np.clip(stretched, 0, 1)).astype(np.uint8)
   if image.shape[-1] == 3:
     return image
   if image.shape[-1] > 3:
@@ -51,7 +64,7 @@ def overlay(
   """The image with its classes tinted; class 0 is left as it is.
 
   Args:
-    image: (H, W, C) uint8.
+    image: (H, W, C) uint8 or uint16.
     label: (H, W) class indices.
     num_classes: K.
     alpha: opacity of the tint.
@@ -147,6 +160,12 @@ def _border(mask: np.ndarray) -> np.ndarray:
     padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
   )
   return mask & ~inner
+
+
+def middle_slice(array: np.ndarray, rank: int) -> np.ndarray:
+  """An array of `rank` axes: of a volume, the slice halfway down."""
+  array = np.asarray(array)
+  return array if array.ndim == rank else array[len(array) // 2]
 
 
 def grid(pictures: list[np.ndarray], columns: int) -> np.ndarray:

@@ -40,7 +40,18 @@ def test_defaults_are_valid(model):
     ("data.image_size", (64,), r"expected \(height, width\)"),
     ("data.image_size", (64, 6.5), "expected ints, and 6.5 is none"),
     ("data.image_size", (4, 64), "U-Net of depth 4 needs at least 16 pixels"),
-    ("data.eval_image_size", (0, 64), "give both numbers"),
+    ("data.eval_image_size", (0, 64), "give as many as image_size has"),
+    ("data.eval_image_size", (0, 0, 1), "give as many as image_size has"),
+    ("data.image_dtype", "uint16", "only the files of a folder"),
+    ("data.image_size", (1, 2, 3, 4), "of volumes"),
+    ("data.image_size", (16, 64, 64), "only a folder has volumes"),
+    ("predict.window", (64,), r"expected \(height, width\)"),
+    ("predict.window", (0, 64), "give every length"),
+    ("predict.window", (8, 64, 64), "data.image_size has 2 numbers"),
+    ("predict.window", (64, 64), "data.fit = 'resize' trains at another"),
+    ("predict.overlap", 1.0, "expected 0 to 0.95"),
+    ("predict.blend", "mean", "expected one of 'gaussian'"),
+    ("predict.flips", "both", "expected one of"),
     ("data.mean", (1.0,), "expected data.channels = 3 numbers"),
     ("data.std", (1.0, 0.0, 1.0), "expected at least 1e-06"),
     ("data.name", "voc", "expected one of"),
@@ -89,3 +100,30 @@ def test_folder_needs_class_names_and_matching_values(config):
 def test_every_field_says_what_it_means():
   for name, field in config_lib.fields("semantic", "unet").items():
     assert field.meaning, name
+
+
+def test_sixteen_bits_need_their_own_mean(config):
+  config.data.name, config.data.dir = "folder", "somewhere"
+  config.data.class_names = ("a", "b")
+  config.data.image_dtype = "uint16"
+  with pytest.raises(UserError, match=r"the defaults of 8 bits.*0\.\.65535"):
+    config_lib.validate(config)
+  config.data.mean = (32767.5,) * 3
+  config_lib.validate(config)
+
+
+def test_volumes_are_cropped_out_of_folders(config):
+  config.data.name, config.data.dir = "folder", "somewhere"
+  config.data.class_names = ("a", "b")
+  config.data.image_size = (16, 64, 64)
+  with pytest.raises(UserError, match=r"data\.fit.*set 'crop'"):
+    config_lib.validate(config)
+  config.data.fit = "crop"
+  config_lib.validate(config)
+  config.predict.window = (64, 64)
+  with pytest.raises(UserError, match=r"data\.image_size has 3 numbers"):
+    config_lib.validate(config)
+  config.predict.window = (16, 64, 64)
+  config.loss.weight_map = 10.0
+  with pytest.raises(UserError, match="is of images, not of volumes"):
+    config_lib.validate(config)

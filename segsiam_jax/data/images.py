@@ -130,7 +130,7 @@ def read_label(path: Path, rank: int = 2) -> np.ndarray:
   Returns:
     (H, W) or (D, H, W) uint8.
   """
-  label = _read_numbers(path, rank, "mask", "class index")
+  label = _read_numbers(path, rank)
   if label.dtype != np.uint8:
     if label.min() < 0 or label.max() > 255:
       raise UserError(
@@ -142,25 +142,25 @@ def read_label(path: Path, rank: int = 2) -> np.ndarray:
 
 def read_instances(path: Path, rank: int = 2) -> np.ndarray:
   """Reads instance ids, 0 for the background, as int32; see `read_label`."""
-  return _read_numbers(path, rank, "mask", "instance id").astype(np.int32)
+  return _read_numbers(path, rank).astype(np.int32)
 
 
-def _read_numbers(path: Path, rank: int, what: str, number: str) -> np.ndarray:
+def _read_numbers(path: Path, rank: int) -> np.ndarray:
   """One integer a pixel."""
   try:
     numbers = _arranged(decode(path, colors=False), rank)
   except ValueError as error:
-    raise UserError(f"{path}: not a readable {what} ({error})") from error
+    raise UserError(f"{path}: not a readable mask ({error})") from error
   if numbers.shape[-1] != 1:
     raise UserError(
-      f"{path}: a {what} holds one {number} a pixel, but this file has "
+      f"{path}: a mask holds one number a pixel, but this file has "
       f"{numbers.shape[-1]} channels; save it as grey or palette PNG"
     )
   if numbers.dtype == bool:
     numbers = numbers * np.uint8(255)
   if numbers.dtype.kind not in "ui":
     raise UserError(
-      f"{path}: a {what} holds one {number} a pixel, but this file has "
+      f"{path}: a mask holds one number a pixel, but this file has "
       f"{numbers.dtype} values; save it with 8 or 16 bits"
     )
   return numbers[..., 0]

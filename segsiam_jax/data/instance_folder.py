@@ -86,7 +86,9 @@ class InstanceFolderSource:
   ) -> tuple[int, int]:
     image_path, path = pair
     labels = images.read_instances(path)
-    check_same_size(image_path, path, labels.shape)
+    check_same_size(
+      image_path, images.read_image(image_path), path, labels.shape
+    )
     if self._classes is not None:
       for number in np.unique(labels[labels > 0]).tolist():
         if (path.stem, number) not in self._classes:

@@ -17,7 +17,8 @@ class SemanticRows:
   """Brings an example to a fixed size and channel count.
 
   Attributes:
-    image_size: (height, width) of a row.
+    image_size: (height, width) of a row, or (depth, height, width) of volumes,
+      which are only ever cropped.
     channels: of a row's image.
     fit: how an image comes to that size: 'resize' stretches it; 'pad' shrinks
       it, its shape kept, if it is too large and pads it at the bottom and the
@@ -30,21 +31,23 @@ class SemanticRows:
       objects; 0 for no weights. Objects are `instances` of the example where
       it has them, else the connected parts of each class but class 0.
     weight_map_sigma: their width in pixels of the row.
+    image_dtype: of the images, 'uint8' or 'uint16'.
   """
 
-  image_size: tuple[int, int]
+  image_size: tuple[int, ...]
   channels: int
   fit: str
   train: bool
   foreground_crops: float = 0.0
   weight_map: float = 0.0
   weight_map_sigma: float = 5.0
+  image_dtype: str = "uint8"
 
   def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of one row's arrays."""
     spec = {
       "image": jax.ShapeDtypeStruct(
-        (*self.image_size, self.channels), np.uint8
+        (*self.image_size, self.channels), np.dtype(self.image_dtype)
       ),
       "label": jax.ShapeDtypeStruct(self.image_size, np.uint8),
     }
@@ -79,7 +82,10 @@ class SemanticRows:
       for want, have in zip(self.image_size, label.shape, strict=True)
     ]
     row = {
-      "image": np.pad(image, [*pads, (0, 0)]),
+      # What is mapped from disk may have the other byte order.
+      "image": np.pad(
+        np.asarray(image, image.dtype.newbyteorder("=")), [*pads, (0, 0)]
+      ),
       "label": np.pad(label, pads, constant_values=adapters.IGNORE_LABEL),
     }
     if self.weight_map:
@@ -114,10 +120,10 @@ def connected_parts(label: np.ndarray) -> np.ndarray:
   """Numbers the connected parts of every class but 0 and the ignored.
 
   Args:
-    label: (H, W) class indices.
+    label: (H, W) or (D, H, W) class indices.
 
   Returns:
-    (H, W) int32; 0 where the class is 0 or ignored.
+    int32 of that shape; 0 where the class is 0 or ignored.
   """
   parts = np.zeros(label.shape, np.int32)
   for value in np.setdiff1d(label, (0, adapters.IGNORE_LABEL)):

@@ -86,6 +86,7 @@ class FolderSource:
     class_names: tuple[str, ...],
     label_values: tuple[int, ...] = (),
     instances: bool = False,
+    image_format: images.ImageFormat | None = None,
   ):
     """Lists and checks the pairs of a split.
 
@@ -96,8 +97,12 @@ class FolderSource:
       label_values: the mask value of each class where that is not its index,
         such as (0, 255) for black and white masks; () for class indices.
       instances: see above.
+      image_format: that images come in, which has to suit them; None for that
+        of an 8-bit file. Of volumes, masks have slices, too.
     """
     self._instances = instances
+    self._format = image_format
+    self._rank = 2 if image_format is None else image_format.rank
     self.class_names = tuple(class_names)
     self._to_index = None
     if label_values:
@@ -120,19 +125,25 @@ class FolderSource:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     image_path, mask_path = self.paths[index]
-    example = {"image": images.read_image(image_path)}
+    example = {"image": self._read_image(image_path)}
     if self._instances:
-      example["instances"] = images.read_instances(mask_path)
+      example["instances"] = images.read_instances(mask_path, self._rank)
     return example | {"label": self._read_label(mask_path)}
+
+  def _read_image(self, path: pathlib.Path) -> np.ndarray:
+    if self._format is None:
+      return images.read_image(path)
+    return images.read_as(path, self._format)
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:
     if self._instances:
-      return (images.read_instances(path) > 0).astype(np.uint8)
-    label = images.read_label(path)
+      objects = images.read_instances(path, self._rank) > 0
+      return objects.astype(np.uint8)
+    label = values = images.read_label(path, self._rank)
     if self._to_index is not None:
-      label = self._to_index[label]
+      label = self._to_index[values]
       if (label == 254).any():
-        stray = np.unique(images.read_label(path)[label == 254])
+        stray = np.unique(values[label == 254])
         raise UserError(
           f"{path}: values {_listed(stray)} are not in config.data.label_values"
         )
@@ -142,7 +153,8 @@ class FolderSource:
   def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> set[int]:
     image_path, mask_path = pair
     label = self._read_label(mask_path)
-    check_same_size(image_path, mask_path, label.shape)
+    image = self._read_image(image_path)
+    check_same_size(image_path, image, mask_path, label.shape)
     return set(np.unique(label).tolist())
 
 
@@ -177,6 +189,7 @@ def open_source(
   class_names: tuple[str, ...] = (),
   label_values: tuple[int, ...] = (),
   instances: bool = False,
+  image_format: images.ImageFormat | None = None,
 ) -> Source:
   """The source called `name`: 'folder' or a key of `adapters.SEMANTIC`.
 
@@ -187,9 +200,12 @@ def open_source(
     class_names: of a folder.
     label_values: of a folder.
     instances: of a folder.
+    image_format: of a folder.
   """
   if name == "folder":
-    return FolderSource(data_dir, split, class_names, label_values, instances)
+    return FolderSource(
+      data_dir, split, class_names, label_values, instances, image_format
+    )
   return TfdsSource(name, split, data_dir or None)
 
 
@@ -239,14 +255,21 @@ def folder_pairs(
 
 
 def check_same_size(
-  image_path: pathlib.Path, mask_path: pathlib.Path, mask_size: tuple[int, int]
+  image_path: pathlib.Path,
+  image: np.ndarray,
+  mask_path: pathlib.Path,
+  mask_size: tuple[int, ...],
 ) -> None:
-  """Raises `UserError` if the image is unreadable or of another size."""
-  size = images.read_image(image_path).shape[:2]
+  """Raises `UserError` unless an image (*mask_size, C) has its mask's size."""
+  size = image.shape[:-1]
   if size != mask_size:
+    order = "height x width"
+    if len(size) == 3:
+      order = "depth x " + order
     raise UserError(
-      f"{mask_path}: the mask is {mask_size[0]}x{mask_size[1]}, but its "
-      f"image {image_path.name} is {size[0]}x{size[1]} (height x width)"
+      f"{mask_path}: the mask is {'x'.join(map(str, mask_size))}, but its "
+      f"image {image_path.name} is {'x'.join(map(str, size))} "
+      f"({order})"
     )
 
 

@@ -3,7 +3,7 @@
 import ml_collections
 
 from segsiam_jax.fields import windows
-from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
+from segsiam_jax.fields.base import Fail, Field, one_of, pair, size, within
 
 DATA_SETS = (
   "digit_scenes/trimap",
@@ -19,10 +19,17 @@ LOSSES = ("cross_entropy", "focal", "dice", "jaccard", "tversky", "lovasz")
 
 FIELDS: dict[str, Field] = {
   "data.image_size": Field(
-    (64, 64), "(height, width) of training", pair("(height, width)", 1)
+    (64, 64),
+    "(height, width) of training, or (depth, height, width) of volumes",
+    size(1),
   ),
   "data.eval_image_size": Field(
-    (0, 0), "the same in evaluation; (0, 0) for image_size", pair("two", 0)
+    (0, 0), "the same in evaluation; (0, 0) for image_size", size(0)
+  ),
+  "data.image_dtype": Field(
+    "uint8",
+    "of the files of a folder; data.mean and data.std are in its units",
+    one_of("uint8", "uint16"),
   ),
   "data.fit": Field(
     "resize",
@@ -162,8 +169,22 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     )
   if len(set(data.class_names)) != len(data.class_names):
     fail("data.class_names", "two classes have the same name")
-  if bool(data.eval_image_size[0]) != bool(data.eval_image_size[1]):
-    fail("data.eval_image_size", "give both numbers, or (0, 0)")
+  if any(data.eval_image_size) and (
+    not all(data.eval_image_size)
+    or len(data.eval_image_size) != len(data.image_size)
+  ):
+    fail("data.eval_image_size", "give as many as image_size has, or (0, 0)")
+  if data.image_dtype != "uint8":
+    if data.name != "folder":
+      fail("data.image_dtype", "only the files of a folder have 16 bits")
+    if max(data.mean) == 127.5 and max(data.std) == 63.75:
+      fail(
+        "data.image_dtype",
+        "data.mean and data.std have the defaults of 8 bits; give them in "
+        "0..65535",
+      )
+  if len(data.image_size) == 3:
+    _check_volumes(config, fail)
   if data.masks == "instances" and (data.name != "folder" or data.label_values):
     fail("data.masks", "'instances' needs data.name = 'folder', and no values")
   if data.masks == "instances" and len(data.class_names) != 2:
@@ -188,3 +209,14 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
       f"{2**config.model.depth} pixels; use larger crops or a smaller "
       "config.model.depth",
     )
+
+
+def _check_volumes(config: ml_collections.ConfigDict, fail: Fail) -> None:
+  if config.data.name != "folder":
+    fail("data.image_size", "only a folder has volumes; give two numbers")
+  if config.data.fit != "crop":
+    fail("data.fit", "volumes are cut out of files; set 'crop'")
+  if config.loss.weight_map:
+    fail("loss.weight_map", "is of images, not of volumes; set 0.0")
+  if config.model.name != "unet":
+    fail("model.name", "only 'unet' takes volumes")

@@ -55,23 +55,32 @@ def augment(
 
   Args:
     key: decides everything.
-    image: (H, W, C) floats in [0, 1].
-    label: (H, W) integers.
+    image: (H, W, C) floats in [0, 1], or a volume (D, H, W, C), every slice of
+      which is moved alike; only noise differs between slices.
+    label: (H, W) or (D, H, W) integers.
     settings: static strengths.
-    weights: (H, W) floats, or None.
+    weights: floats of the shape of `label`, or None.
 
   Returns:
-    (H, W, C) float32 in [0, 1], (H, W) of the label's dtype, and (H, W)
-    float32 weights if there are any.
+    The image as float32 in [0, 1], the label in its dtype, and float32 weights
+    if there are any.
   """
   geometry, photometry = jax.random.split(key)
   planes = image.astype(jnp.float32)
   if weights is not None:
     planes = jnp.concatenate([planes, weights[..., None]], axis=-1)
-  planes, label = warp(geometry, planes, label, settings)
+
+  def move(planes, label):
+    return warp(geometry, planes, label, settings)
+
+  is_volume = label.ndim == 3
+  planes, label = (jax.vmap(move) if is_volume else move)(planes, label)
   if weights is not None:
     planes, weights = planes[..., :-1], planes[..., -1]
-  return adjust(photometry, planes, settings), label, weights
+  # One tall image is adjusted as a whole.
+  flat = planes.reshape(-1, *planes.shape[-2:])
+  adjusted = adjust(photometry, flat, settings).reshape(planes.shape)
+  return adjusted, label, weights
 
 
 def warp(

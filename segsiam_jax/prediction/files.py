@@ -103,3 +103,16 @@ def save_png(path: epath.Path, array: np.ndarray, num_classes: int = 0) -> None:
     image.putpalette(overlays.palette(num_classes).tobytes())
   with path.open("wb") as file:
     image.save(file, "PNG")
+
+
+def save_pages(path: epath.Path, volume: np.ndarray) -> None:
+  """Writes (D, H, W) uint8 as a TIFF of D pages, compressed without loss."""
+  first, *others = (Image.fromarray(page) for page in volume)
+  with path.open("wb") as file:
+    first.save(
+      file,
+      "TIFF",
+      save_all=True,
+      append_images=others,
+      compression="tiff_deflate",
+    )

@@ -50,7 +50,8 @@ class Probabilities:
     shape = self._window or tuple(config.data.image_size)
     spec = {
       "image": jax.ShapeDtypeStruct(
-        (self._rows, *shape, config.data.channels), np.uint8
+        (self._rows, *shape, config.data.channels),
+        np.dtype(config.data.image_dtype),
       )
     }
     task = runs.make_task(config, spec)

@@ -1,4 +1,4 @@
-"""Semantic segmentation of image files of any size."""
+"""Semantic segmentation of images and volumes of any size."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,8 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from segsiam_jax import overlays
+from segsiam_jax import inputs, overlays
 from segsiam_jax.data import images
-from segsiam_jax.errors import UserError
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.probabilities import Probabilities
 
@@ -28,7 +27,8 @@ def predict_files(
 
   Writes, for an image NAME.jpg, `labels/NAME.png` (class indices, of the
   image's size), `overlays/NAME.png` (the image tinted) and a line in
-  `predictions.jsonl`.
+  `predictions.jsonl`; for a volume, `labels/NAME.tif` with a page a slice, and
+  the slice halfway down tinted.
 
   Args:
     config: of the run.
@@ -43,28 +43,28 @@ def predict_files(
     (target / name).mkdir(exist_ok=True)
   probabilities_of = Probabilities(config, checkpoint)
   class_names = tuple(config.data.class_names)
-  channels = config.data.channels
+  image_format = inputs.image_format(config)
 
   def predict_one(path: pathlib.Path, stem: str) -> dict:
-    image = images.read_image(path)
-    try:
-      row = images.to_channels(image, channels)
-    except ValueError as error:
-      raise UserError(
-        f"{path}: config.data.channels = {channels}: {error}"
-      ) from error
+    image = images.read_as(path, image_format)
     label = np.empty(image.shape[:-1], np.uint8)
     confidence = 0.0
-    for first, band in probabilities_of(row):
+    for first, band in probabilities_of(image):
       label[first : first + len(band)] = band.argmax(-1)
       confidence += float(band.max(-1).sum(dtype=np.float64))
-    name = f"{stem}.png"
-    files_lib.save_png(target / "labels" / name, label, len(class_names))
-    step = -(-max(label.shape) // _PICTURE_SIDE)
+    if label.ndim == 2:
+      files_lib.save_png(
+        target / "labels" / f"{stem}.png", label, len(class_names)
+      )
+    else:
+      files_lib.save_pages(target / "labels" / f"{stem}.tif", label)
+    step = -(-max(label.shape[-2:]) // _PICTURE_SIDE)
     tinted = overlays.overlay(
-      image[::step, ::step], label[::step, ::step], len(class_names)
+      overlays.middle_slice(image, 3)[::step, ::step],
+      overlays.middle_slice(label, 2)[::step, ::step],
+      len(class_names),
     )
-    files_lib.save_png(target / "overlays" / name, tinted)
+    files_lib.save_png(target / "overlays" / f"{stem}.png", tinted)
     return _describe(label, confidence / label.size, class_names)
 
   return files_lib.predict_each(files, target, predict_one)
@@ -77,9 +77,9 @@ def _describe(
   counts = [
     int(np.count_nonzero(label == index)) for index in range(len(class_names))
   ]
+  names = ("depth", "height", "width")[-label.ndim :]
   return {
-    "height": label.shape[0],
-    "width": label.shape[1],
+    **dict(zip(names, label.shape, strict=True)),
     "pixels": dict(zip(class_names, counts, strict=True)),
     "mean_confidence": round(confidence, 5),
   }

@@ -51,12 +51,14 @@ def make_task(
 
   Args:
     config: a valid configuration; `data.class_names` are known.
-    element_spec: of a batch: image (B, H, W, C) uint8, label (B, H, W) uint8,
-      mask (B,) float32 and perhaps weights (B, H, W) float32.
+    element_spec: of a batch: image (B, H, W, C) uint8 or uint16, label
+      (B, H, W) uint8, mask (B,) float32 and perhaps weights (B, H, W) float32;
+      of volumes image (B, D, H, W, C) and label (B, D, H, W).
     axis_name: the pmap axis, or None under jit.
   """
   class_names = tuple(config.data.class_names)
   model = make_model(config, axis_name)
+  full_range = float(np.iinfo(element_spec["image"].dtype).max)
   mean = jnp.asarray(config.data.mean, jnp.float32)
   std = jnp.asarray(config.data.std, jnp.float32)
   settings = augment.Augmentation(
@@ -96,10 +98,10 @@ def make_task(
       lambda key, image, label, weights: augment.augment(
         key, image, label, settings, weights
       )
-    )(keys, batch["image"] / 255.0, batch["label"], batch.get("weights"))
+    )(keys, batch["image"] / full_range, batch["label"], batch.get("weights"))
     out, new_state = model.apply(
       {"params": params, **model_state},
-      normalize(images * 255.0),
+      normalize(images * full_range),
       train=True,
       mutable=list(model_state),
       rngs={"dropout": dropout_rng},
@@ -151,11 +153,13 @@ def make_task(
   def draw(batch, predictions):
     pictures = []
     for row in np.flatnonzero(np.asarray(batch["mask"])):
-      image = np.asarray(batch["image"][row])
-      labels = (batch["label"][row], predictions["label"][row])
+      image = overlays.middle_slice(batch["image"][row], 3)
+      labels = [
+        overlays.middle_slice(arrays["label"][row], 2)
+        for arrays in (batch, predictions)
+      ]
       panels = [overlays.to_rgb(image)] + [
-        overlays.overlay(image, np.asarray(label), len(class_names))
-        for label in labels
+        overlays.overlay(image, label, len(class_names)) for label in labels
       ]
       pictures.append(np.concatenate(panels, axis=1))
     return pictures

@@ -115,3 +115,35 @@ def test_a_folder_of_instances(tmp_path):
   assert (got["label"] == (ids > 0)).all()
   with pytest.raises(UserError, match="masks"):
     FolderSource(str(tmp_path), "train", ("background", "cell"))
+
+
+def test_crops_of_volumes_lie_anywhere_along_every_axis(rng):
+  label = np.arange(8 * 9 * 10).reshape(8, 9, 10)
+  volume = {
+    "image": np.repeat(label[..., None], 2, axis=-1).astype(">u2"),
+    "label": (label % 250).astype(np.uint8),
+  }
+  settings = {"image_size": (3, 4, 12), "channels": 2}
+  made = rows(**settings, image_dtype="uint16")
+  starts = set()
+  for _ in range(300):
+    row = made(volume, rng)
+    assert row["image"].dtype == np.uint16
+    assert row["image"].shape == (3, 4, 12, 2)
+    inside = row["image"][..., :10, 0]
+    np.testing.assert_array_equal(row["label"][..., :10], inside % 250)
+    assert (row["label"][..., 10:] == 255).all()
+    starts.add(np.unravel_index(inside[0, 0, 0], (8, 9, 10)))
+  assert len(starts) == 6 * 6
+  middle = rows(**settings, image_dtype="uint16", train=False)(volume, rng)
+  assert middle["image"][0, 0, 0, 0] == label[2, 2, 0]
+  for name, spec in made.spec().items():
+    assert row[name].shape == spec.shape and row[name].dtype == spec.dtype
+
+
+def test_foreground_crops_of_volumes(rng):
+  label = np.zeros((20, 40, 40), np.uint8)
+  label[19, 39, 0] = 1
+  made = rows(image_size=(4, 8, 8), foreground_crops=1.0)
+  for _ in range(20):
+    assert (made(example(label), rng)["label"] == 1).sum() == 1

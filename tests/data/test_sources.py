@@ -160,3 +160,57 @@ def test_channels_and_sizes(rng):
   assert images.resize_image(color, (3, 8)).shape == (3, 8, 3)
   label = rng.integers(0, 2, (6, 4), dtype=np.uint8)
   assert set(np.unique(images.resize_label(label, (13, 9)))) <= {0, 1}
+
+
+def write_volumes(root, dtype=np.uint8, suffix=".tif"):
+  random = np.random.default_rng(0)
+  for split, count in (("train", 3), ("test", 1)):
+    for kind in ("images", "masks"):
+      (root / split / kind).mkdir(parents=True)
+    for index in range(count):
+      highest = np.iinfo(dtype).max
+      volume = random.integers(0, highest, (6, 20, 24), dtype)
+      label = (volume > highest // 2).astype(np.uint8)
+      for kind, array in (("images", volume), ("masks", label)):
+        path = root / split / kind / f"{index}{suffix}"
+        if suffix == ".npy":
+          np.save(path, array)
+        else:
+          pages = [Image.fromarray(page) for page in array]
+          pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_folders_of_volumes(tmp_path, dtype, suffix):
+  write_volumes(tmp_path, dtype, suffix)
+  wanted = images.ImageFormat(channels=1, dtype=np.dtype(dtype).name, rank=3)
+  source = open_folder(tmp_path, image_format=wanted)
+  assert len(source) == 3
+  example = source[1]
+  assert example["image"].shape == (6, 20, 24, 1)
+  assert example["image"].dtype == dtype
+  assert example["label"].shape == (6, 20, 24)
+  half = np.iinfo(dtype).max // 2
+  np.testing.assert_array_equal(
+    example["label"], example["image"][..., 0] > half
+  )
+
+
+def test_formats_are_checked_when_a_folder_is_opened(folder, tmp_path):
+  write_volumes(tmp_path / "v")
+  for wanted, root, words in (
+    (images.ImageFormat(dtype="uint16"), folder, r"000\.png: 8 bits a channel"),
+    (images.ImageFormat(channels=2), folder, r"000\.png: .* 2 channels of an"),
+    (images.ImageFormat(), tmp_path / "v", r"masks/0\.tif: .* 6 channels"),
+  ):
+    with pytest.raises(UserError, match=words):
+      open_folder(root, image_format=wanted)
+  volumes = images.ImageFormat(channels=1, rank=3)
+  np.save(tmp_path / "v/train/masks/0.npy", np.zeros((5, 20, 24), np.uint8))
+  (tmp_path / "v/train/masks/0.tif").unlink()
+  with pytest.raises(
+    UserError,
+    match=r"5x20x24, but its image 0\.tif is 6x20x24 \(depth x height x width",
+  ):
+    open_folder(tmp_path / "v", image_format=volumes)

@@ -111,3 +111,36 @@ def test_elastic_field_has_its_standard_deviation():
   )
   fields = jnp.stack([draw(jax.random.key(seed)) for seed in range(20)])
   assert 9.0 < float(fields.std()) < 11.0
+
+
+@pytest.mark.parametrize("rotate", [0.0, 30.0])
+def test_slices_of_a_volume_move_alike(rng, rotate):
+  settings = EVERYTHING._replace(
+    rotate=rotate, brightness=0.0, contrast=(1.0, 1.0), noise=0.0
+  )
+  image, label = example(rng)
+  volume = jnp.stack([image, 1 - image, image])
+  labels = jnp.stack([label, 1 - label, label])
+  key = jax.random.key(3)
+  moved, moved_labels, _ = augment.augment(key, volume, labels, settings)
+  alone, alone_label, _ = augment.augment(key, image, label, settings)
+  np.testing.assert_allclose(moved[0], alone, atol=1e-5)
+  np.testing.assert_allclose(moved[1], 1 - alone, atol=1e-5)
+  np.testing.assert_array_equal(moved_labels[2], alone_label)
+  np.testing.assert_array_equal(moved_labels[1], 1 - alone_label)
+  assert (alone != image).any()
+
+
+def test_a_volume_has_one_contrast_and_noise_of_its_own(rng):
+  image, label = example(rng)
+  volume, labels = jnp.stack([image / 2] * 2), jnp.stack([label] * 2)
+  key = jax.random.key(1)
+  settings = Augmentation(brightness=0.2, contrast=(0.5, 1.5))
+  same, _, _ = augment.augment(key, volume, labels, settings)
+  np.testing.assert_array_equal(same[0], same[1])
+  assert (same[0] != volume[0]).any()
+  noisy, _, weights = augment.augment(
+    key, volume, labels, Augmentation(noise=0.3), jnp.ones(labels.shape)
+  )
+  assert (noisy[0] != noisy[1]).any()
+  np.testing.assert_array_equal(weights, 1.0)
