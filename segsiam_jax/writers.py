@@ -78,7 +78,8 @@ class Writer:
     self._jsonl.write(json.dumps(line) + "\n")
     self._jsonl.flush()
     for name, value in values.items():
-      self._board.add_scalar(f"{split}/{name}", value, step)
+      if math.isfinite(value):
+        self._board.add_scalar(f"{split}/{name}", value, step)
 
   def log_train(
     self, step: int, values: Mapping[str, float], seconds_left: float

@@ -25,7 +25,7 @@ class InstanceRows:
   """Brings an example to a fixed size and a fixed number of objects.
 
   Attributes:
-    canvas: (height, width) of a row.
+    canvas: (height, width) of a row; `bucketed` sets it.
     channels: of a row's image.
     max_objects: N, the objects of a row: the largest, where there are more.
     mask_size: M, side of a mask of a row; 0 for boxes alone.

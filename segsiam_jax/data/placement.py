@@ -85,32 +85,21 @@ class Placement(NamedTuple):
 
   def objects(self, objects: Annotations) -> list[Object]:
     """The objects that are seen, a pixel at least; crowds are none."""
-    placed = []
-    for index, box in enumerate(objects.boxes):
-      if not objects.is_crowd[index]:
-        crop = None if objects.masks is None else objects.masks[index]
-        one = self._object(box, int(objects.classes[index]), crop)
-        if one is not None:
-          placed.append(one)
-    return placed
-
-  def _object(
-    self, box: np.ndarray, label: int, crop: Crop | None
-  ) -> Object | None:
-    scale = np.tile(self.scale[::-1], 2)
-    whole = box * scale - np.tile(self.offset[::-1], 2)
+    whole = objects.boxes * np.tile(self.scale[::-1], 2)
+    whole = whole - np.tile(self.offset[::-1], 2)
     height, width = self.seen
     seen = np.clip(whole, 0, [width, height, width, height])
-    if (seen[2:] - seen[:2]).min() < 1:
-      return None
-    placed = Object(seen, label, None)
-    if crop is not None:
-      crop = self._crop(crop)
-      if not crop.mask.size:
-        return None
-      cut = (seen != whole).any()
-      placed = placed.cut_to(crop) if cut else placed._replace(crop=crop)
-    return placed and self._flipped(placed)
+    large = ((seen[:, 2:] - seen[:, :2]) >= 1).all(1)
+    placed = []
+    for index in np.flatnonzero(large & ~np.asarray(objects.is_crowd, bool)):
+      one = Object(seen[index], int(objects.classes[index]), None)
+      if objects.masks is not None:
+        crop = self._crop(objects.masks[index])
+        cut = (seen[index] != whole[index]).any()
+        one = one.cut_to(crop) if cut else one._replace(crop=crop)
+      if one is not None and (one.crop is None or one.crop.mask.size):
+        placed.append(self._flipped(one))
+    return placed
 
   def _crop(self, crop: Crop) -> Crop:
     """A mask, scaled and cut: the pixels that it covers by half."""

@@ -71,13 +71,13 @@ class Task(NamedTuple):
 
 
 def global_mean(
-  values: jax.Array, mask: jax.Array, axis_name: str | None
+  values: jax.Array, weights: jax.Array, axis_name: str | None
 ) -> jax.Array:
-  """Mean of the unmasked rows of the global batch.
+  """Weighted mean over the rows of the global batch.
 
   Args:
-    values: (B,) float32.
-    mask: (B,) float32.
+    values: (B,) float32; where the weight is 0, anything.
+    weights: (B,) float32: the mask, or how many terms a value stands for.
     axis_name: the pmap axis that the batch is spread over, or None where the
       arrays are global. Under pmap every device returns the same mean; the
       transpose of psum adds up over devices, so a gradient of it must be
@@ -86,7 +86,8 @@ def global_mean(
   Returns:
     () float32; 0 if no row counts.
   """
-  total, count = (jnp.where(mask > 0, values, 0.0).sum(), mask.sum())
+  counted = jnp.where(weights > 0, weights * values, 0.0)
+  total, count = counted.sum(), weights.sum()
   if axis_name is not None:
     total, count = jax.lax.psum((total, count), axis_name)
   return total / jnp.maximum(count, 1.0)
