@@ -15,6 +15,7 @@ import grain
 import jax
 import numpy as np
 
+from segsiam_jax.data.sampling import BatchPlan
 from segsiam_jax.data.sources import Source
 
 
@@ -41,19 +42,34 @@ class Buckets(NamedTuple):
 
 
 class _ReadRows(grain.transforms.RandomMap):
-  """Indices of a global batch -> this process's rows; -1 is a padding row."""
+  """Indices of a global batch -> this process's rows; -1 is a padding row.
+
+  Indices are (B,), or a dictionary of such, one a branch (see `element_spec`).
+  """
 
   def __init__(self, source: Source, buckets: Buckets, share: slice):
     self._source, self._buckets, self._share = source, buckets, share
 
-  def random_map(self, indices: np.ndarray, rng: np.random.Generator):
-    # A row's randomness is its own, whichever process reads it.
-    seeds = rng.integers(2**63, size=len(indices))
-    chosen = zip(indices[self._share], seeds[self._share], strict=True)
-    # Of this process's rows all may be padding, but never the global first.
-    rows = self._buckets.rows[self._buckets.of[indices[0]]]
-    read = [self._read(rows, int(index), seed) for index, seed in chosen]
-    return {name: np.stack([row[name] for row in read]) for name in read[0]}
+  def random_map(
+    self,
+    plan: np.ndarray | Mapping[str, np.ndarray],
+    rng: np.random.Generator,
+  ):
+    if not isinstance(plan, Mapping):
+      plan = {"image": plan}
+    out = {}
+    for branch, indices in plan.items():
+      # A row's randomness is its own, whichever process reads it.
+      seeds = rng.integers(2**63, size=len(indices))
+      chosen = zip(indices[self._share], seeds[self._share], strict=True)
+      # Of this process's rows all may be padding, but never the global first.
+      rows = self._buckets.rows[self._buckets.of[indices[0]]]
+      read = [self._read(rows, int(index), seed) for index, seed in chosen]
+      out |= {
+        of_branch(branch, name): np.stack([row[name] for row in read])
+        for name in read[0]
+      }
+    return out
 
   def _read(self, rows: Rows, index: int, seed: int) -> dict[str, np.ndarray]:
     if index < 0:
@@ -69,22 +85,43 @@ class _ReadRows(grain.transforms.RandomMap):
     return row
 
 
-def element_spec(
-  rows: Rows | Buckets, batch_size: int
-) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes and dtypes of a batch of `batch_size` rows; adds mask and index.
+def of_branch(branch: str, name: str) -> str:
+  """What a row's array is called: 'label', or 'other_label' of a branch.
 
-  Of several buckets, those of the first.
+  >>> of_branch("image", "label"), of_branch("other", "image")
+  ('label', 'other')
+  """
+  if branch == "image":
+    return name
+  return branch if name == "image" else f"{branch}_{name}"
+
+
+def element_spec(
+  rows: Rows | Buckets,
+  batch_size: int,
+  branches: tuple[str, ...] = ("image",),
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes and dtypes of a batch of `batch_size` rows.
+
+  Args:
+    rows: their `spec` is what an example gives; mask and index are added. Of
+      several buckets, those of the first count.
+    batch_size: rows.
+    branches: a Siamese row has several examples. Those after the first have
+      'other', 'other_label', 'other_mask' and so on.
   """
   if isinstance(rows, Buckets):
     rows = rows.rows[0]
-  spec = {
-    name: jax.ShapeDtypeStruct((batch_size, *row.shape), row.dtype)
-    for name, row in rows.spec().items()
+  one = dict(rows.spec()) | {
+    "mask": jax.ShapeDtypeStruct((), np.float32),
+    "index": jax.ShapeDtypeStruct((), np.int32),
   }
-  return spec | {
-    "mask": jax.ShapeDtypeStruct((batch_size,), np.float32),
-    "index": jax.ShapeDtypeStruct((batch_size,), np.int32),
+  return {
+    of_branch(branch, name): jax.ShapeDtypeStruct(
+      (batch_size, *row.shape), row.dtype
+    )
+    for branch in branches
+    for name, row in one.items()
   }
 
 
@@ -99,6 +136,7 @@ def make_pipeline(
   process_count: int = 1,
   threads: int = 4,
   workers: int = 0,
+  plan: BatchPlan | None = None,
 ) -> grain.IterDataset:
   """Batches of one process: dictionaries of NumPy arrays of static shape.
 
@@ -118,6 +156,7 @@ def make_pipeline(
     process_count: number of processes; it divides `batch_size`.
     threads: reading threads; each reads a batch.
     workers: reading processes beside this one; 0 for none.
+    plan: of training batches; None for each example once an epoch.
 
   Returns:
     The batches; their iterator has `get_state` and `set_state`.
@@ -132,7 +171,9 @@ def make_pipeline(
   members = [
     np.flatnonzero(buckets.of == bucket) for bucket in np.unique(buckets.of)
   ]
-  if train:
+  if train and plan is not None:
+    planned = grain.MapDataset.source(plan).seed(seed)
+  elif train:
     parts = [
       # Repeated before it is batched: no example waits for a full last batch.
       grain.MapDataset.source(part)
