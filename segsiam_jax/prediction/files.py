@@ -25,7 +25,7 @@ def list_files(inputs: Sequence[str]) -> dict[pathlib.Path, str]:
   """Files by path, each with the stem of its outputs' names.
 
   Args:
-    inputs: image files, or folders of them.
+    inputs: image files, folders of them, or folders of such folders.
 
   Returns:
     Stems that differ: NAME, or more of the path where NAME is not unique.
@@ -40,7 +40,12 @@ def list_files(inputs: Sequence[str]) -> dict[pathlib.Path, str]:
     for name in inputs:
       path = pathlib.Path(name)
       if path.is_dir():
-        yield from images.list_images(path)
+        inside = sorted(path.iterdir())
+        folders = [inner for inner in inside if inner.is_dir()]
+        if any(inner.suffix.lower() in images.EXTENSIONS for inner in inside):
+          folders = []
+        for folder in folders or [path]:
+          yield from images.list_images(folder)
       elif path.is_file():
         yield path
       else:

@@ -31,6 +31,18 @@ def test_names_of_outputs_differ(tmp_path):
     files.list_files([])
 
 
+def test_folders_of_folders(tmp_path):
+  for name in ("people/ada/1.png", "people/bob/1.png", "people/notes.txt"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+  found = files.list_files([str(tmp_path / "people")])
+  assert [path.parent.name for path in found] == ["ada", "bob"]
+  # Where there are images, folders beside them are something else.
+  (tmp_path / "people/2.png").write_bytes(b"")
+  found = files.list_files([str(tmp_path / "people")])
+  assert [path.name for path in found] == ["2.png"]
+
+
 def test_a_file_that_fails_stops_no_other(tmp_path):
   named = {epath.Path(name): name for name in "abc"}
 
