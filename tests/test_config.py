@@ -2,6 +2,7 @@ import pytest
 
 from segsiam_jax import config as config_lib
 from segsiam_jax.errors import UserError
+from segsiam_jax.fields import semantic_models
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def set_field(config, name, value):
     node[last] = value
 
 
-@pytest.mark.parametrize("model", ["unet", "fcn", "fcn_resnet"])
+@pytest.mark.parametrize("model", semantic_models.MODELS)
 def test_defaults_are_valid(model):
   config_lib.validate(config_lib.default_config("semantic", model))
 
@@ -39,7 +40,7 @@ def test_defaults_are_valid(model):
     ("data.image_size", 64, r"expected a tuple; write --config\.data\.image_s"),
     ("data.image_size", (64,), r"expected \(height, width\)"),
     ("data.image_size", (64, 6.5), "expected ints, and 6.5 is none"),
-    ("data.image_size", (4, 64), "U-Net of depth 4 needs at least 16 pixels"),
+    ("data.image_size", (4, 64), "halves it 4 times needs at least 16 pixels"),
     ("data.eval_image_size", (0, 64), "give as many as image_size has"),
     ("data.eval_image_size", (0, 0, 1), "give as many as image_size has"),
     ("data.image_dtype", "uint16", "only the files of a folder"),
@@ -77,6 +78,22 @@ def test_every_mistake_is_named(config, name, value, message):
     config_lib.validate(config)
   assert "\n" not in str(caught.value)
   assert str(caught.value).startswith("config.")
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"encoder": "resnet34", "depth": 3}, "only model.encoder = 'plain' takes"),
+    ({"decoder_channels": (8, 4)}, "expected 4 numbers for encoder 'plain'"),
+    ({"skips": False, "attention": True}, "there are no skips for the gates"),
+    ({"depth": 7}, "halves it 7 times needs at least 128 pixels"),
+  ],
+)
+def test_fields_of_a_unet_fit_together(config, fields, message):
+  for name, value in fields.items():
+    set_field(config, f"model.{name}", value)
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)
 
 
 def test_missing_fields_are_named(config):

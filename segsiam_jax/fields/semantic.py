@@ -1,8 +1,8 @@
-"""Fields of semantic segmentation and of its models."""
+"""Fields of semantic segmentation; those of its models are beside."""
 
 import ml_collections
 
-from segsiam_jax.fields import windows
+from segsiam_jax.fields import semantic_models, windows
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, size, within
 
 DATA_SETS = (
@@ -16,6 +16,8 @@ DATA_SETS = (
 
 # The losses whose weights a config gives as loss.NAME.
 LOSSES = ("cross_entropy", "focal", "dice", "jaccard", "tversky", "lovasz")
+
+MODELS = semantic_models.MODELS
 
 FIELDS: dict[str, Field] = {
   "data.image_size": Field(
@@ -109,45 +111,6 @@ FIELDS: dict[str, Field] = {
   ),
 } | windows.FIELDS
 
-MODELS: dict[str, dict[str, Field]] = {
-  "unet": {
-    "model.depth": Field(4, "number of halvings", within(1, 8)),
-    "model.base_width": Field(32, "channels of the first level", within(1)),
-    "model.norm": Field(
-      "batch", "normalisation", one_of("batch", "group", "none")
-    ),
-    "model.upsample": Field(
-      "transpose", "how to double", one_of("transpose", "resize")
-    ),
-    "model.dropout": Field(0.0, "rate at the bottom", within(0, 0.99)),
-    "model.remat": Field(False, "save memory, cost time"),
-  },
-}
-MODELS["fcn"] = {
-  "model.stride": Field(8, "FCN-32s, 16s or 8s", one_of(32, 16, 8)),
-  "model.learned_upsampling": Field(False, "train the 2x up-samplings"),
-  "model.at_once": Field(False, "scale pool4 and pool3, one stage"),
-  "model.borders": Field(
-    "padded",
-    "100 pixels around the image as the authors, or 'same' as most nets",
-    one_of("padded", "same"),
-  ),
-  "model.width": Field(4096, "channels of fc6 and fc7", within(1)),
-  "model.base_width": Field(64, "channels of VGG16's first stage", within(1)),
-  "model.norm": Field(
-    "none", "normalisation", one_of("batch", "group", "none")
-  ),
-  "model.dropout": Field(0.5, "rate after both", within(0, 0.99)),
-}
-MODELS["fcn_resnet"] = {
-  "model.depth": Field(50, "of the ResNet", one_of(18, 34, 50, 101)),
-  "model.auxiliary": Field(True, "a head on the third stage, too"),
-  "model.norm": Field(
-    "batch", "normalisation", one_of("batch", "group", "none")
-  ),
-  "model.remat": Field(False, "save memory, cost time"),
-}
-
 
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
@@ -201,14 +164,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("loss.class_weights", f"expected one for each of {len(named)} classes")
   if named and config.eval.rand_class not in ("", *named):
     fail("eval.rand_class", f"expected one of {', '.join(named)}, or ''")
-  unet = config.model.name == "unet"
-  if unet and min(data.image_size) < 2**config.model.depth:
-    fail(
-      "data.image_size",
-      f"a U-Net of depth {config.model.depth} needs at least "
-      f"{2**config.model.depth} pixels; use larger crops or a smaller "
-      "config.model.depth",
-    )
+  semantic_models.check(config, fail)
 
 
 def _check_volumes(config: ml_collections.ConfigDict, fail: Fail) -> None:
@@ -218,5 +174,3 @@ def _check_volumes(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("data.fit", "volumes are cut out of files; set 'crop'")
   if config.loss.weight_map:
     fail("loss.weight_map", "is of images, not of volumes; set 0.0")
-  if config.model.name != "unet":
-    fail("model.name", "only 'unet' takes volumes")

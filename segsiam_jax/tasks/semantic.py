@@ -14,7 +14,7 @@ from segsiam_jax.metrics import ConfusionMatrix, RandScores
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.fcn import FCN, FCNResNet
 from segsiam_jax.models.layers import Logits
-from segsiam_jax.models.unet import UNet
+from segsiam_jax.models.unet import UNet, UNetPlusPlus
 from segsiam_jax.ops import augment
 from segsiam_jax.tasks import base
 
@@ -26,7 +26,12 @@ LOSSES = {
   "tversky": losses.tversky_loss,
   "lovasz": losses.lovasz_softmax_loss,
 }
-MODELS = {"unet": UNet, "fcn": FCN, "fcn_resnet": FCNResNet}
+MODELS = {
+  "unet": UNet,
+  "unet_plus_plus": UNetPlusPlus,
+  "fcn": FCN,
+  "fcn_resnet": FCNResNet,
+}
 
 
 def make_model(

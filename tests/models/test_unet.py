@@ -66,26 +66,6 @@ def test_padding_does_not_change_what_is_far_from_it(rng):
   )
 
 
-def test_remat_changes_nothing_but_memory(rng):
-  x = jnp.asarray(rng.normal(size=(2, 16, 16, 3)), jnp.float32)
-  models = [UNet(2, depth=1, base_width=2, remat=flag) for flag in (0, 1)]
-  variables = jax.jit(models[0].init)(jax.random.key(0), x)
-
-  def loss(params, model):
-    logits, _ = model.apply(
-      {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-    )
-    return jnp.square(logits).mean()
-
-  grads = [
-    jax.jit(jax.grad(loss), static_argnums=1)(variables["params"], model)
-    for model in models
-  ]
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *grads
-  )
-
-
 def test_unknown_options_are_named():
   with pytest.raises(ValueError, match="upsample 'x' is none of"):
     shapes(UNet(2, depth=1, upsample="x"), (8, 8), 1)

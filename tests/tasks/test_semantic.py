@@ -9,7 +9,9 @@ import pytest
 from segsiam_jax import inputs, losses, runs, train
 from segsiam_jax.config import default_config
 from segsiam_jax.errors import UserError
+from segsiam_jax.fields import semantic_models
 from segsiam_jax.metrics.base import compute_all, widen
+from segsiam_jax.models import encoders
 from segsiam_jax.tasks import semantic
 
 
@@ -55,6 +57,10 @@ def test_scores_are_those_of_the_predictions(setup):
   )
 
 
+def test_encoders_of_the_config_are_those_of_the_models():
+  assert semantic_models.ENCODERS == encoders.ENCODERS
+
+
 def test_every_field_of_a_model_is_in_the_config():
   """And the other way round, with the same default."""
   for name, model in semantic.MODELS.items():
@@ -66,7 +72,7 @@ def test_every_field_of_a_model_is_in_the_config():
       not in ("num_classes", "dtype", "axis_name", "parent", "name")
     }
     config.pop("name")
-    if name == "unet":
+    if "base_width" in config:
       # The paper's width is not the one to start with.
       config["base_width"] = ours["base_width"]
     assert config == ours

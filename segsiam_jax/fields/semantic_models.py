@@ -1,0 +1,118 @@
+"""Fields of the models of semantic segmentation."""
+
+import ml_collections
+
+from segsiam_jax.fields.base import Fail, Field, one_of, within
+
+ENCODERS = (
+  "plain",
+  "resnet18",
+  "resnet34",
+  "resnet50",
+  "resnet101",
+  "vgg16",
+  "vgg16_bn",
+)
+
+_NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
+_REMAT = Field(False, "save memory, cost time")
+_UNET = {
+  "model.encoder": Field("plain", "the contracting path", one_of(*ENCODERS)),
+  "model.depth": Field(4, "of 'plain': number of halvings", within(1, 8)),
+  "model.base_width": Field(
+    32, "of 'plain': channels of the first level", within(1)
+  ),
+  "model.pool_depth": Field(
+    0, "of volumes: the first halving of their depth, too", within(0, 8)
+  ),
+  "model.block": Field(
+    "plain", "pairs of convolutions", one_of("plain", "residual")
+  ),
+  "model.decoder_channels": Field(
+    (256,),
+    "coarsest first; () for a plain encoder's own, or 256 down to 16",
+    within(1),
+    empty=True,
+  ),
+  "model.head_kernel": Field(
+    1, "width of the convolution that makes logits", one_of(1, 3)
+  ),
+  "model.norm": _NORM,
+  "model.upsample": Field(
+    "transpose", "how to double", one_of("transpose", "resize", "nearest")
+  ),
+  "model.deep_supervision": Field(False, "coarser levels make logits, too"),
+  "model.dropout": Field(0.0, "rate at the bottom", within(0, 0.99)),
+  "model.remat": _REMAT,
+}
+
+MODELS: dict[str, dict[str, Field]] = {
+  "unet": _UNET
+  | {
+    "model.skips": Field(True, "concatenate the encoder's features"),
+    "model.attention": Field(False, "gates on the skip connections"),
+  },
+  "unet_plus_plus": _UNET,
+  "fcn": {
+    "model.stride": Field(8, "FCN-32s, 16s or 8s", one_of(32, 16, 8)),
+    "model.learned_upsampling": Field(False, "train the 2x up-samplings"),
+    "model.at_once": Field(False, "scale pool4 and pool3, one stage"),
+    "model.borders": Field(
+      "padded",
+      "100 pixels around the image as the authors, or 'same' as most nets",
+      one_of("padded", "same"),
+    ),
+    "model.width": Field(4096, "channels of fc6 and fc7", within(1)),
+    "model.base_width": Field(64, "channels of VGG16's first stage", within(1)),
+    "model.norm": Field(
+      "none", "normalisation", one_of("batch", "group", "none")
+    ),
+    "model.dropout": Field(0.5, "rate after both", within(0, 0.99)),
+  },
+  "fcn_resnet": {
+    "model.depth": Field(50, "of the ResNet", one_of(18, 34, 50, 101)),
+    "model.auxiliary": Field(True, "a head on the third stage, too"),
+    "model.norm": _NORM,
+    "model.remat": _REMAT,
+  },
+}
+
+
+def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
+  """What no field of a model can tell alone."""
+  if config.model.name in ("unet", "unet_plus_plus"):
+    _check_unet(config, fail)
+  elif len(config.data.image_size) == 3:
+    fail("model.name", "only 'unet' and 'unet_plus_plus' take volumes")
+
+
+def _check_unet(config: ml_collections.ConfigDict, fail: Fail) -> None:
+  model = config.model
+  if model.encoder != "plain":
+    for name in ("depth", "base_width", "pool_depth"):
+      if model[name] != _UNET[f"model.{name}"].default:
+        fail(f"model.{name}", "only model.encoder = 'plain' takes it")
+  halvings = model.depth if model.encoder == "plain" else 5
+  if len(model.decoder_channels) not in (0, halvings):
+    fail(
+      "model.decoder_channels",
+      f"expected {halvings} numbers for encoder {model.encoder!r}, or ()",
+    )
+  *depth, height, width = config.data.image_size
+  if min(height, width) < 2**halvings:
+    fail(
+      "data.image_size",
+      f"a U-Net that halves it {halvings} times needs at least "
+      f"{2**halvings} pixels; use larger crops or a plain encoder with a "
+      "smaller config.model.depth",
+    )
+  if depth and model.encoder != "plain":
+    fail("model.encoder", "only 'plain' takes volumes")
+  if depth and depth[0] < 2 ** (halvings - model.pool_depth):
+    fail(
+      "data.image_size",
+      f"{depth[0]} slices cannot be halved {halvings - model.pool_depth} "
+      "times; raise config.model.pool_depth, or use deeper crops",
+    )
+  if model.get("attention") and not model.skips:
+    fail("model.attention", "there are no skips for the gates to scale")
