@@ -77,8 +77,8 @@ def discs(shape, seed=0):
     (UNetPlusPlus(2, **TINY, deep_supervision=True), (2, 16, 16)),
     (UNet(2, depth=1, base_width=4, norm="group"), (1, 4, 10, 10)),
     pytest.param(
-      UNet(2, "resnet18", decoder_channels=(16, 16, 8, 8, 4), norm="group"),
-      (1, 32, 32),
+      UNet(2, "resnet18", decoder_channels=(16, 16, 8, 8, 4)),
+      (2, 32, 32),
       marks=pytest.mark.slow,
     ),
   ],
@@ -89,6 +89,6 @@ def discs(shape, seed=0):
 )
 def test_a_few_images_are_learned(model, shape):
   images, labels = discs(shape)
-  steps = 40 if model.encoder == "plain" else 12
+  steps, share = (40, 0.3) if model.encoder == "plain" else (12, 0.6)
   losses = losses_of(model, images, labels, steps)
-  assert losses[-1] < 0.3 * losses[0], losses
+  assert losses[-1] < share * losses[0], losses
