@@ -13,7 +13,7 @@ With the ten digits as classes of their own, a longer run (not yet measured):
     --workdir=runs/unet_digits_classes
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, shorten
 
 
 def get_config(arg: str = ""):
@@ -51,11 +51,7 @@ def get_config(arg: str = ""):
     config.data.eval_split = "test[:16]"
     config.model.depth = 2
     config.model.base_width = 4
-    config.train.num_steps = 8
-    config.train.log_every = 2
-    config.train.eval_every = 4
-    config.train.checkpoint_every = 4
-    config.optimizer.warmup_steps = 2
+    shorten(config, num_steps=8)
   elif arg:
     raise ValueError(f"{arg!r} is none of 'debug', 'classes'")
   return config

@@ -7,7 +7,7 @@ masks are 0 on membranes and 1 in cells. The last four slices validate.
     --config.data.dir=EM_FOLDER --workdir=runs/unet_em
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, on_digit_scenes, shorten
 
 
 def get_config(arg: str = ""):
@@ -46,15 +46,10 @@ def get_config(arg: str = ""):
   config.train.checkpoint_every = 250
   config.train.best_metric = "rand"
   if arg == "debug":
-    config.data.image_size = (64, 64)
-    config.data.eval_image_size = (64, 64)
+    on_digit_scenes(config)
     config.model.depth = 2
     config.model.base_width = 4
-    config.train.num_steps = 4
-    config.train.log_every = 1
-    config.train.eval_every = 4
-    config.train.checkpoint_every = 4
-    config.optimizer.warmup_steps = 1
+    shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")
   return config

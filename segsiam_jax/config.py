@@ -20,6 +20,11 @@ from segsiam_jax.fields.base import Field, one_of
 _TASKS = {"semantic": semantic}
 
 
+# Of torchvision's ImageNet weights, in 0..255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
 def fields(task: str, model: str) -> dict[str, Field]:
   """All fields of a task with a model, by dotted name."""
   of_task = _TASKS[task]
@@ -42,6 +47,43 @@ def default_config(task: str, model: str) -> ml_collections.ConfigDict:
       node = node[section]
     node[last] = () if field.empty else field.default
   return config
+
+
+def shorten(config: ml_collections.ConfigDict, num_steps: int = 4) -> None:
+  """Makes a run of seconds of it, as `:debug` does: few steps, small batches.
+
+  Args:
+    config: changed in place; its data and model are left to the caller.
+    num_steps: of the run; it is evaluated and saved twice.
+  """
+  half = max(1, num_steps // 2)
+  config.train.update(
+    num_steps=num_steps,
+    batch_size=min(4, config.train.batch_size),
+    eval_batch_size=min(4, config.train.eval_batch_size),
+    grad_accum=1,
+    log_every=1,
+    eval_every=half,
+    checkpoint_every=half,
+    num_pictures=min(4, config.train.num_pictures),
+  )
+  config.optimizer.warmup_steps = min(1, config.optimizer.warmup_steps)
+
+
+def on_digit_scenes(config: ml_collections.ConfigDict) -> None:
+  """Gives a `:debug` run of semantic segmentation data without a download."""
+  config.data.update(
+    name="digit_scenes/trimap",
+    dir="",
+    train_split="train[:16]",
+    eval_split="test[:8]",
+    class_names=(),
+    label_values=(),
+    masks="classes",
+    image_size=(64, 64),
+    eval_image_size=(0, 0),
+  )
+  config.eval.rand_class = ""
 
 
 def override(config: ml_collections.ConfigDict, assignment: str) -> None:
