@@ -53,6 +53,11 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.attention": Field(False, "gates on the skip connections"),
   },
   "unet_plus_plus": _UNET,
+  "unet_paper": {
+    "model.base_width": Field(64, "channels of the first level", within(1)),
+    "model.dropout": Field(0.5, "rate at the bottom", within(0, 0.99)),
+    "model.remat": _REMAT,
+  },
   "fcn": {
     "model.stride": Field(8, "FCN-32s, 16s or 8s", one_of(32, 16, 8)),
     "model.learned_upsampling": Field(False, "train the 2x up-samplings"),

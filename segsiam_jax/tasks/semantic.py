@@ -15,6 +15,7 @@ from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.fcn import FCN, FCNResNet
 from segsiam_jax.models.layers import Logits
 from segsiam_jax.models.unet import UNet, UNetPlusPlus
+from segsiam_jax.models.unet_paper import UNetPaper
 from segsiam_jax.ops import augment
 from segsiam_jax.tasks import base
 
@@ -29,6 +30,7 @@ LOSSES = {
 MODELS = {
   "unet": UNet,
   "unet_plus_plus": UNetPlusPlus,
+  "unet_paper": UNetPaper,
   "fcn": FCN,
   "fcn_resnet": FCNResNet,
 }

@@ -69,7 +69,8 @@ def test_every_field_of_a_model_is_in_the_config():
       field.name: field.default
       for field in dataclasses.fields(model)
       if field.name
-      not in ("num_classes", "dtype", "axis_name", "parent", "name")
+      # Labels have the image's size, so logits have: there is no choice of pad.
+      not in ("num_classes", "dtype", "axis_name", "parent", "name", "pad")
     }
     config.pop("name")
     if "base_width" in config:
@@ -79,12 +80,14 @@ def test_every_field_of_a_model_is_in_the_config():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcn", "fcn_resnet"])
+@pytest.mark.parametrize("name", ["fcn", "fcn_resnet", "unet_paper"])
 def test_other_models_learn(tiny_config, name, tmp_path):
   config = default_config("semantic", name)
   for section in ("data", "augment", "loss", "train", "optimizer"):
     config[section] = tiny_config[section]
   config.optimizer.learning_rate = 1e-3
+  if name == "unet_paper":
+    config.model.base_width = 4
   if name == "fcn":
     config.model.width = 16
     # 232 pixels a side with its padding: slow.
