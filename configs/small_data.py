@@ -30,7 +30,11 @@ _MODELS = {
     },
     1e-2,
   ),
-  "fcn_resnet": ("fcn_resnet", {"depth": 18, "auxiliary": False}, 1e-2),
+  "fcn_resnet": (
+    "fcn_resnet",
+    {"depth": 18, "base_width": 16, "auxiliary": False},
+    1e-2,
+  ),
 }
 
 
@@ -52,7 +56,7 @@ def get_config(arg: str = "unet"):
   config.optimizer.clip_norm = 1.0
   config.train.batch_size = 8
   config.train.eval_batch_size = 16
-  config.train.num_steps = 300
+  config.train.num_steps = 250
   config.train.num_pictures = 4
   if em:
     config.data.name = "folder"
@@ -68,7 +72,7 @@ def get_config(arg: str = "unet"):
     config.augment.flip_up_down = True
     config.train.batch_size = 4
     config.train.eval_batch_size = 4
-    config.train.num_steps = 200
+    config.train.num_steps = 150
   # Trained once, and scored at the end.
   config.train.log_every = 50
   config.train.eval_every = config.train.num_steps

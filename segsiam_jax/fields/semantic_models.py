@@ -76,6 +76,7 @@ MODELS: dict[str, dict[str, Field]] = {
   },
   "fcn_resnet": {
     "model.depth": Field(50, "of the ResNet", one_of(18, 34, 50, 101)),
+    "model.base_width": Field(64, "channels of the ResNet's stem", within(1)),
     "model.auxiliary": Field(True, "a head on the third stage, too"),
     "model.norm": _NORM,
     "model.remat": _REMAT,

@@ -234,6 +234,7 @@ class FCNResNet(nn.Module):
   Attributes:
     num_classes: K.
     depth: 18, 34, 50 or 101; torchvision has the latter two.
+    base_width: channels of the ResNet's stem; 64 in the paper.
     auxiliary: whether a second head on the third stage helps training.
     norm: see `layers.make_norm`.
     remat: compute the encoder's activations anew in the backward pass.
@@ -243,6 +244,7 @@ class FCNResNet(nn.Module):
 
   num_classes: int
   depth: int = 50
+  base_width: int = 64
   auxiliary: bool = True
   norm: str = "batch"
   remat: bool = False
@@ -266,7 +268,12 @@ class FCNResNet(nn.Module):
       "axis_name": self.axis_name,
     }
     *_, third, fourth = ResNet(
-      self.depth, dilate=True, remat=self.remat, name="encoder", **shared
+      self.depth,
+      self.base_width,
+      dilate=True,
+      remat=self.remat,
+      name="encoder",
+      **shared,
     )(images, train)
 
     def head(features, name):

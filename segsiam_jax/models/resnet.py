@@ -93,6 +93,8 @@ class ResNet(nn.Module):
 
   Attributes:
     depth: 18, 34, 50 or 101.
+    base_width: channels of the stem and of the first stage's 3x3
+      convolutions; 64 in the paper.
     norm: see `layers.make_norm`.
     dilate: whether the last two stages keep stride 8 and dilate instead
       (torchvision's `replace_stride_with_dilation=[False, True, True]`).
@@ -102,6 +104,7 @@ class ResNet(nn.Module):
   """
 
   depth: int = 50
+  base_width: int = 64
   norm: str = "batch"
   dilate: bool = False
   remat: bool = False
@@ -112,7 +115,8 @@ class ResNet(nn.Module):
   def channels(self) -> tuple[int, ...]:
     """Channels of the feature maps, finest first."""
     factor = _EXPANSION if DEPTHS[self.depth][1] else 1
-    return (64, *(factor * width for width in (64, 128, 256, 512)))
+    widths = (factor * self.base_width * 2**stage for stage in range(4))
+    return (self.base_width, *widths)
 
   @property
   def strides(self) -> tuple[int, ...]:
@@ -136,7 +140,7 @@ class ResNet(nn.Module):
       self.norm, train, dtype=self.dtype, axis_name=self.axis_name
     )
     x = nn.Conv(
-      64,
+      self.base_width,
       (7, 7),
       strides=(2, 2),
       padding=((3, 3), (3, 3)),
@@ -161,7 +165,7 @@ class ResNet(nn.Module):
         dilation, stride = 2 * dilation, 1
       for index in range(count):
         x = block(
-          64 * 2**stage,
+          self.base_width * 2**stage,
           bottleneck,
           stride=stride if index == 0 else 1,
           dilation=before if index == 0 else dilation,
