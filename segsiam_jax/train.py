@@ -20,6 +20,7 @@ from segsiam_jax import (
 from segsiam_jax.errors import Preempted, UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
+from segsiam_jax.pretrained import load
 from segsiam_jax.state import TrainState, create_state, make_optimizer
 
 _logger = logging.getLogger(__name__)
@@ -234,13 +235,18 @@ def _load_weights(
   state: TrainState, config: ml_collections.ConfigDict
 ) -> TrainState:
   """Fresh state with the weights of `config.init_from`."""
-  folder = checkpoint.find(
-    config.init_from, "best", config.train.best_metric, config.train.best_mode
-  )
-  params, model_state = checkpoint.restore_weights(
-    folder, state.params, state.model_state, skip=config.init_skip
-  )
-  _logger.info("weights from %s", folder)
+  if load.is_weights_file(config.init_from):
+    params, model_state = load.load_weights(
+      config.init_from, state.params, state.model_state, skip=config.init_skip
+    )
+  else:
+    folder = checkpoint.find(
+      config.init_from, "best", config.train.best_metric, config.train.best_mode
+    )
+    params, model_state = checkpoint.restore_weights(
+      folder, state.params, state.model_state, skip=config.init_skip
+    )
+    _logger.info("weights from %s", folder)
   ema_params = state.ema_params
   if ema_params is not None:
     ema_params = jax.tree.map(jax.numpy.copy, params)

@@ -131,8 +131,8 @@ def test_weights_start_another_run(finished, tmp_path):
   state = train.train_and_evaluate(other, str(tmp_path))
   assert int(state.step) == 1
   np.testing.assert_array_equal(
-    state.params["bottom"]["conv1"]["kernel"],
-    trained.ema_params["bottom"]["conv1"]["kernel"],
+    state.params["encoder"]["level1"]["conv1"]["kernel"],
+    trained.ema_params["encoder"]["level1"]["conv1"]["kernel"],
   )
   assert state.params["logits"]["bias"].shape == (3,)
 

@@ -38,7 +38,11 @@ FIELDS: dict[str, Field] = {
     "compute dtype; parameters and losses are float32",
     one_of("float32", "bfloat16"),
   ),
-  "init_from": Field("", "workdir or checkpoint to take the weights from"),
+  "init_from": Field(
+    "",
+    "workdir, checkpoint, or .safetensors or .pth file of published weights, "
+    "to take the weights from",
+  ),
   "init_skip": Field(
     "", "regular expression: parameters that init_from leaves fresh", _regex
   ),

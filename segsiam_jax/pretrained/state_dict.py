@@ -1,24 +1,39 @@
 """Reading, writing and converting PyTorch state dicts.
 
-A model family says one thing: the PyTorch name of each of our modules. Which
-array of a module is which, and how its axes lie, is the same for all of them.
+A `Family` of models says the PyTorch name of each of our modules. Which array
+of a module is which, and how its axes lie, is the same for all of them.
 """
 
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, first_line
 
 PyTree = Any
 StateDict = Mapping[str, np.ndarray]
-# Path of one of our modules, such as ("encoder", "layer1_0", "bn1"), to its
-# PyTorch name, such as "backbone.layer1.0.bn1".
-ModuleName = Callable[[tuple[str, ...]], str]
+
+
+class Family(NamedTuple):
+  """Models whose state dicts have the same names.
+
+  Attributes:
+    module: path of one of our modules, such as ("encoder", "layer1_0", "bn1"),
+      to its PyTorch name, such as "backbone.layer1.0.bn1"; None where it has
+      no counterpart and keeps its values.
+    first_conv: PyTorch name of the convolution that sees the image: it adapts
+      to another number of channels (see `adapt_channels`).
+    unused: which keys may stay unread, such as a classifier's.
+  """
+
+  module: Callable[[tuple[str, ...]], str | None]
+  first_conv: str = ""
+  unused: Callable[[str], bool] = lambda key: False
+
 
 # Our array -> PyTorch's, within a module.
 _ARRAYS = {
@@ -54,10 +69,21 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
       "save the weights as .safetensors"
     ) from error
   except Exception as error:
-    raise UserError(f"{path}: not a readable state dict ({error})") from error
+    raise UserError(
+      f"{path}: not a readable state dict ({first_line(error)})"
+    ) from error
   # Training scripts save the model beside the optimizer.
-  saved = saved.get("model", saved)
-  return {name: tensor.numpy() for name, tensor in saved.items()}
+  for wrapper in ("model", "state_dict"):
+    if isinstance(saved, dict) and wrapper in saved:
+      saved = saved[wrapper]
+  if not isinstance(saved, dict) or not all(
+    isinstance(value, torch.Tensor) for value in saved.values()
+  ):
+    raise UserError(
+      f"{path}: holds more than weights; save model.state_dict() alone"
+    )
+  # NumPy has no bfloat16.
+  return {name: tensor.float().numpy() for name, tensor in saved.items()}
 
 
 def write_state_dict(path: str | os.PathLike, state_dict: StateDict) -> None:
@@ -70,23 +96,21 @@ def write_state_dict(path: str | os.PathLike, state_dict: StateDict) -> None:
 def to_variables(
   state_dict: StateDict,
   template: PyTree,
-  name: ModuleName,
-  *,
-  first_conv: str = "",
-  unused: Callable[[str], bool] = lambda key: False,
+  family: Family,
+  keep: Callable[[str], bool] = lambda name: False,
 ) -> PyTree:
   """Our variables with a state dict's values.
 
   Args:
     state_dict: PyTorch names to arrays.
     template: variables (`params`, `batch_stats`) or their shapes.
-    name: see `ModuleName`.
-    first_conv: PyTorch name of the convolution that sees the image: it adapts
-      to another number of channels (see `adapt_channels`).
-    unused: which keys may stay unread, such as a classifier's.
+    family: of the model.
+    keep: which arrays, by our names such as 'params/logits/kernel', stay those
+      of the template whatever the state dict has.
 
   Returns:
-    Variables of the template's structure, float32 NumPy arrays.
+    Variables of the template's structure; float32 NumPy arrays where they were
+    read.
 
   Raises:
     UserError: keys are missing, unknown or of another shape; it lists them.
@@ -94,13 +118,19 @@ def to_variables(
   problems, read = [], set()
 
   def convert(path, leaf):
-    key = _key(path, name)
+    names = tuple(str(entry.key) for entry in path)
+    key = _key(names, family)
+    if key is None or keep("/".join(names)):
+      read.add(key)
+      return leaf
     if key not in state_dict:
       problems.append(f"{key} is missing")
       return None
     read.add(key)
-    value = _from_torch(np.asarray(state_dict[key], np.float32), _last(path))
-    if key == f"{first_conv}.weight" and value.ndim == 4:
+    value = _from_torch(
+      np.asarray(state_dict[key], np.float32), names[-1], leaf.shape
+    )
+    if key == f"{family.first_conv}.weight" and value.ndim == 4:
       value = adapt_channels(value, leaf.shape[2])
     if value.shape != leaf.shape:
       problems.append(f"{key} gives {value.shape}, the model has {leaf.shape}")
@@ -112,22 +142,24 @@ def to_variables(
     for key in state_dict
     if key not in read
     and not key.endswith("num_batches_tracked")
-    and not unused(key)
+    and not family.unused(key)
   ]
   if problems:
     raise UserError(
-      f"{len(problems)} of the weights do not fit: {'; '.join(problems[:6])}"
-      + ("; ..." if len(problems) > 6 else "")
+      f"{len(problems)} of the weights do not fit: {'; '.join(problems[:20])}"
+      + ("; ..." if len(problems) > 20 else "")
     )
   return variables
 
 
-def to_state_dict(variables: PyTree, name: ModuleName) -> dict[str, np.ndarray]:
+def to_state_dict(variables: PyTree, family: Family) -> dict[str, np.ndarray]:
   """The state dict that `to_variables` would read back."""
   state_dict = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
-    value = np.asarray(leaf)
-    state_dict[_key(path, name)] = _to_torch(value, _last(path))
+    names = tuple(str(entry.key) for entry in path)
+    key = _key(names, family)
+    if key is not None:
+      state_dict[key] = _to_torch(np.asarray(leaf), names[-1])
   return state_dict
 
 
@@ -154,23 +186,24 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
   return repeated * (have / channels)
 
 
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-  return tuple(str(entry.key) for entry in path)
-
-
-def _last(path: tuple[Any, ...]) -> str:
-  return _names(path)[-1]
-
-
-def _key(path: tuple[Any, ...], name: ModuleName) -> str:
+def _key(names: tuple[str, ...], family: Family) -> str | None:
+  """The PyTorch name of one of our arrays."""
   # The first is the collection: 'params' or 'batch_stats'.
-  _, *modules, array = _names(path)
-  return f"{name(tuple(modules))}.{_ARRAYS[array]}"
+  _, *modules, array = names
+  module = family.module(tuple(modules))
+  return None if module is None else f"{module}.{_ARRAYS[array]}"
 
 
-def _from_torch(value: np.ndarray, array: str) -> np.ndarray:
+def _from_torch(
+  value: np.ndarray, array: str, shape: tuple[int, ...]
+) -> np.ndarray:
   if array != "kernel":
     return value
+  if value.ndim == 2 and len(shape) == 4:
+    # A linear layer of a whole feature map is a convolution of its size.
+    height, width, channels, _ = shape
+    if value.shape[1] == height * width * channels:
+      value = value.reshape(-1, channels, height, width)
   if value.ndim == 2:
     return value.T
   return np.moveaxis(value, (0, 1), (-1, -2))

@@ -1,7 +1,7 @@
 """torchvision's weights: ResNets, VGG16, FCN on ResNet.
 
-`to_variables(state_dict, template)` and `to_state_dict(variables)` of each
-family; see `state_dict` for what they raise.
+Of each family a function to our variables and one back; see `state_dict` for
+what they raise.
 """
 
 import functools
@@ -10,6 +10,7 @@ import numpy as np
 
 from segsiam_jax.models.vgg import STAGES
 from segsiam_jax.pretrained.state_dict import (
+  Family,
   PyTree,
   StateDict,
   to_state_dict,
@@ -31,24 +32,30 @@ def resnet_module(modules: tuple[str, ...]) -> str:
 
 
 @functools.cache
-def _vgg_indices() -> dict[str, int]:
-  """Positions of the convolutions in torchvision's `features`."""
+def _vgg_indices(batch_norm: bool) -> dict[str, int]:
+  """Positions of the layers with weights in torchvision's `features`."""
   indices, position = {}, 0
   for stage, count in enumerate(STAGES, 1):
     for index in range(1, count + 1):
       indices[f"conv{stage}_{index}"] = position
-      position += 2  # and its ReLU
+      position += 1
+      if batch_norm:
+        indices[f"bn{stage}_{index}"] = position
+        position += 1
+      position += 1  # ReLU
     position += 1  # pooling
   return indices
 
 
-def vgg_module(modules: tuple[str, ...]) -> str:
+def vgg_module(modules: tuple[str, ...], batch_norm: bool = False) -> str:
   """Our name of a VGG16's module -> torchvision's.
 
-  >>> vgg_module(("conv3_1",))
-  'features.10'
+  >>> vgg_module(("conv3_1",)), vgg_module(("bn3_1",), batch_norm=True)
+  ('features.10', 'features.15')
   """
-  return f"features.{_vgg_indices()[modules[0]]}"
+  indices = _vgg_indices(batch_norm)
+  # What it does not have is named all the same: it is missing.
+  return f"features.{indices.get(modules[0], modules[0])}"
 
 
 _FCN_PARTS = {"conv": "0", "bn": "1", "score": "4"}
@@ -67,53 +74,56 @@ def fcn_module(modules: tuple[str, ...]) -> str:
   return f"{_FCN_HEADS[part]}.{_FCN_PARTS[rest[0]]}"
 
 
+def _classifier(key: str) -> bool:
+  return key.startswith(("fc.", "classifier."))
+
+
+RESNET = Family(resnet_module, "conv1", _classifier)
+VGG16 = Family(vgg_module, "features.0", _classifier)
+VGG16_BN = Family(
+  functools.partial(vgg_module, batch_norm=True), "features.0", _classifier
+)
+
+
+def fcn_family(auxiliary: bool) -> Family:
+  """Of `FCNResNet`; without its auxiliary head that one stays unread."""
+  return Family(
+    fcn_module,
+    "backbone.conv1",
+    lambda key: not auxiliary and key.startswith("aux_classifier."),
+  )
+
+
 def resnet(state_dict: StateDict, template: PyTree) -> PyTree:
   """Variables of a `ResNet` from torchvision's; its classifier is left."""
-  return to_variables(
-    state_dict,
-    template,
-    resnet_module,
-    first_conv="conv1",
-    unused=lambda key: key.startswith("fc."),
-  )
+  return to_variables(state_dict, template, RESNET)
 
 
 def vgg16(state_dict: StateDict, template: PyTree) -> PyTree:
   """Variables of a `VGG16` from torchvision's; its classifier is left."""
-  return to_variables(
-    state_dict,
-    template,
-    vgg_module,
-    first_conv="features.0",
-    unused=lambda key: key.startswith("classifier."),
-  )
+  return to_variables(state_dict, template, _vgg(template))
 
 
 def fcn_resnet(state_dict: StateDict, template: PyTree) -> PyTree:
-  """Variables of an `FCNResNet` from torchvision's.
-
-  A model without its auxiliary head leaves that one unread.
-  """
-  auxiliary = "aux_head" in template["params"]
-  return to_variables(
-    state_dict,
-    template,
-    fcn_module,
-    first_conv="backbone.conv1",
-    unused=lambda key: not auxiliary and key.startswith("aux_classifier."),
-  )
+  """Variables of an `FCNResNet` from torchvision's."""
+  family = fcn_family("aux_head" in template["params"])
+  return to_variables(state_dict, template, family)
 
 
 def resnet_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
   """torchvision's names and layout; without a classifier."""
-  return to_state_dict(variables, resnet_module)
+  return to_state_dict(variables, RESNET)
 
 
 def vgg16_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
   """torchvision's names and layout; without a classifier."""
-  return to_state_dict(variables, vgg_module)
+  return to_state_dict(variables, _vgg(variables))
 
 
 def fcn_resnet_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
   """torchvision's names and layout."""
-  return to_state_dict(variables, fcn_module)
+  return to_state_dict(variables, fcn_family(True))
+
+
+def _vgg(variables: PyTree) -> Family:
+  return VGG16_BN if "bn1_1" in variables["params"] else VGG16

@@ -1,0 +1,221 @@
+"""Files of published weights into a model, whatever their format."""
+
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from segsiam_jax.errors import UserError
+from segsiam_jax.pretrained import smp, torchvision
+from segsiam_jax.pretrained.state_dict import (
+  Family,
+  PyTree,
+  StateDict,
+  read_state_dict,
+  to_variables,
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class Format(NamedTuple):
+  """Files that look alike.
+
+  Attributes:
+    name: for people.
+    recognises: whether a state dict is one, by its keys.
+    family: of a model with such parameters, or None if it has no place for
+      the weights.
+    fits: which models have, for people.
+  """
+
+  name: str
+  recognises: Callable[[StateDict], bool]
+  family: Callable[[PyTree], Family | None]
+  fits: str
+
+
+def is_weights_file(path: str | os.PathLike) -> bool:
+  """Whether a path names a file of weights rather than a workdir."""
+  suffixes = (".safetensors", ".pth", ".pt", ".bin")
+  return pathlib.Path(path).suffix in suffixes
+
+
+def load_weights(
+  path: str | os.PathLike,
+  params: PyTree,
+  model_state: PyTree,
+  *,
+  skip: str = "",
+) -> tuple[PyTree, PyTree]:
+  """Parameters and batch statistics with the values of a file.
+
+  A classifier's file fills the encoder and leaves the rest as it is; that of a
+  segmentation model fills all.
+
+  Args:
+    path: see `state_dict.read_state_dict`.
+    params: the parameters to replace: arrays with their shardings.
+    model_state: the batch statistics to replace.
+    skip: regular expression, searched in names such as
+      'params/logits/kernel'; what matches stays as it is.
+
+  Returns:
+    (params, model_state), of the same structure and shardings.
+
+  Raises:
+    UserError: the format is unknown, or the weights do not fit the model.
+  """
+  state_dict = read_state_dict(path)
+  found = next((each for each in FORMATS if each.recognises(state_dict)), None)
+  if found is None:
+    keys = ", ".join(list(state_dict)[:3])
+    raise UserError(
+      f"{path}: its keys ({keys}, ...) are of no known format; known are "
+      f"{', '.join(each.name for each in FORMATS)}"
+    )
+  family = found.family(params)
+  if family is None:
+    raise UserError(
+      f"{path}: holds {found.name}, which has no place in this model; it fits "
+      f"{found.fits}"
+    )
+  kept = 0
+
+  def keep(name: str) -> bool:
+    nonlocal kept
+    matches = bool(skip and re.search(skip, _checkpoint_name(name)))
+    kept += matches
+    return matches
+
+  template = {"params": params, **model_state}
+  try:
+    loaded = to_variables(state_dict, template, family, keep)
+  except UserError as error:
+    raise UserError(
+      f"{path}: {found.name}; {error}; it fits {found.fits}; "
+      "config.init_skip leaves arrays at their fresh values"
+    ) from error
+  loaded = jax.tree.map(_place, loaded, template)
+  _logger.info("weights from %s (%s); %d arrays left", path, found.name, kept)
+  return loaded.pop("params"), loaded
+
+
+def _checkpoint_name(name: str) -> str:
+  """A variable's name as in checkpoints, which `init_skip` is written for."""
+  return name if name.startswith("params/") else f"model_state/{name}"
+
+
+def _place(value: jax.Array | np.ndarray, like: jax.Array) -> jax.Array:
+  if value is like:
+    return like
+  return jax.make_array_from_callback(
+    like.shape, like.sharding, lambda index: value[index].astype(like.dtype)
+  )
+
+
+def _in_encoders(family: Family, has: str) -> Callable[[PyTree], Family | None]:
+  """A family of encoders -> that of models whose encoders have a module."""
+
+  def family_of(params: PyTree) -> Family | None:
+    places = list(_encoders(params, has))
+    if not places:
+      return None
+
+    def module(modules: tuple[str, ...]) -> str | None:
+      for place in places:
+        if modules[: len(place)] == place:
+          return family.module(modules[len(place) :])
+      return None
+
+    return family._replace(module=module)
+
+  return family_of
+
+
+def _encoders(
+  params: PyTree, has: str, path: tuple[str, ...] = ()
+) -> list[tuple[str, ...]]:
+  """Paths of all modules `encoder` with a child of that name."""
+  if not isinstance(params, dict):
+    return []
+  if path and path[-1] == "encoder" and has in params:
+    return [path]
+  return [
+    place
+    for name, child in params.items()
+    for place in _encoders(child, has, (*path, name))
+  ]
+
+
+def _vgg16(params: PyTree) -> Family | None:
+  """Also FCN's first two layers, which were the classifier's (arXiv:1411.4038,
+  section 4.1)."""
+  family = _in_encoders(torchvision.VGG16, "conv1_1")(params)
+  if family is None or "fc6" not in params:
+    return family
+  convolutional = {"fc6": "classifier.0", "fc7": "classifier.3"}
+
+  def module(modules: tuple[str, ...]) -> str | None:
+    return convolutional.get(modules[0]) or family.module(modules)
+
+  return family._replace(module=module)
+
+
+def _fcn_resnet(params: PyTree) -> Family | None:
+  if not {"encoder", "head"} <= set(params):
+    return None
+  return torchvision.fcn_family("aux_head" in params)
+
+
+def _smp_unet(params: PyTree) -> Family | None:
+  resnet = "layer1_0" in params.get("encoder", {})
+  return smp.UNET if resnet and "decoder0" in params else None
+
+
+# The first that recognises a file reads it.
+FORMATS = [
+  Format(
+    "torchvision's FCN on ResNet",
+    lambda keys: {"backbone.conv1.weight", "classifier.4.weight"} <= set(keys),
+    _fcn_resnet,
+    "model.name = 'fcn_resnet' of the same depth",
+  ),
+  Format(
+    "segmentation-models-pytorch's Unet on ResNet",
+    lambda keys: (
+      {
+        "encoder.layer1.0.conv1.weight",
+        "decoder.blocks.0.conv1.0.weight",
+        "segmentation_head.0.weight",
+      }
+      <= set(keys)
+    ),
+    _smp_unet,
+    "model.name = 'unet' with the same encoder, upsample = 'nearest' and "
+    "head_kernel = 3",
+  ),
+  Format(
+    "torchvision's ResNet",
+    lambda keys: {"conv1.weight", "layer1.0.conv1.weight"} <= set(keys),
+    _in_encoders(torchvision.RESNET, "layer1_0"),
+    "models with the same ResNet as encoder",
+  ),
+  Format(
+    "torchvision's VGG16 with batch norm",
+    lambda keys: {"features.0.weight", "features.1.weight"} <= set(keys),
+    _in_encoders(torchvision.VGG16_BN, "bn1_1"),
+    "models with encoder 'vgg16_bn'",
+  ),
+  Format(
+    "torchvision's VGG16",
+    lambda keys: {"features.0.weight", "features.2.weight"} <= set(keys),
+    _vgg16,
+    "models with encoder 'vgg16', and 'fcn' with width = 4096",
+  ),
+]
