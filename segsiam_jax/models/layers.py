@@ -35,6 +35,16 @@ def he_normal(
   return flat.reshape(shape) * math.sqrt(2.0 / math.prod(shape[:-1]))
 
 
+def normal(std: float) -> Callable[..., Array]:
+  """Initializer: normal with a standard deviation, drawn as `he_normal` is."""
+
+  def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32):
+    flat = jax.random.normal(key, (math.prod(shape),), dtype)
+    return flat.reshape(shape) * std
+
+  return init
+
+
 class Logits(NamedTuple):
   """What a segmentation model returns.
 
@@ -65,6 +75,33 @@ def max_pool_2x2(x: Array, ceil: bool = False) -> Array:
     # A pixel repeated leaves the maximum as it is.
     x = pad_to_multiple(x, 2)
   return max_pool_axes(x, (1, 2))
+
+
+def max_pool_3x3(x: Array) -> Array:
+  """3x3 max-pooling with stride 2 and padding 1.
+
+  Equal to `nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))`. Where values
+  tie, the gradient is shared between them.
+
+  Args:
+    x: (B, H, W, C).
+
+  Returns:
+    (B, ceil(H / 2), ceil(W / 2), C).
+  """
+  for axis in (1, 2):
+    size = x.shape[axis]
+    pads = [(0, 0)] * 4
+    # Zeros would do after a ReLU only.
+    pads[axis] = (1, 1 + size % 2)
+    x = jnp.pad(x, pads, constant_values=-jnp.inf)
+    last = size + size % 2
+    parts = [
+      jax.lax.slice_in_dim(x, start, start + last - 1, 2, axis)
+      for start in range(3)
+    ]
+    x = functools.reduce(jnp.maximum, parts)
+  return x
 
 
 def max_pool_axes(x: Array, axes: Sequence[int]) -> Array:
@@ -131,35 +168,123 @@ class UpConv(nn.Module):
 
 
 def make_norm(
-  name: str, train: bool, *, dtype: Any, axis_name: str | None
+  name: str,
+  train: bool,
+  *,
+  dtype: Any,
+  axis_name: str | None,
+  epsilon: float = 1e-5,
+  where: Array | None = None,
 ) -> Callable[..., nn.Module]:
   """A constructor of normalisation layers.
 
   Args:
-    name: 'batch' (momentum 0.9, epsilon 1e-5), 'group' (groups of at least
-      one channel, at most 32 of them) or 'none' (the identity).
+    name: 'batch' (momentum 0.9), 'frozen' (statistics, scale and bias as they
+      are stored, none of them a parameter), 'group' (groups of at least one
+      channel, at most 32 of them) or 'none' (the identity).
     train: whether batch statistics are those of the batch.
     dtype: output dtype; statistics are float32 whatever it is.
     axis_name: the pmap axis that batch statistics are averaged over, or None
       where the batch is global already.
+    epsilon: of 'batch' and 'frozen'.
+    where: (B,), nonzero for the rows that batch statistics are of; None is all.
 
   Returns:
     A function of keyword arguments (such as `name`) to a layer.
   """
+  if name == "batch" and where is not None and train:
+    return lambda **kwargs: functools.partial(
+      _PartialBatchNorm(epsilon, dtype, axis_name, **kwargs), where=where
+    )
   if name == "batch":
     return functools.partial(
       nn.BatchNorm,
       use_running_average=not train,
       momentum=0.9,
-      epsilon=1e-5,
+      epsilon=epsilon,
       dtype=dtype,
       axis_name=axis_name,
     )
+  if name == "frozen":
+    return functools.partial(_FrozenBatchNorm, epsilon, dtype)
   if name == "group":
     return functools.partial(_GroupNorm, dtype=dtype)
   if name == "none":
     return lambda **kwargs: lambda x: x
-  raise ValueError(f"norm {name!r} is none of 'batch', 'group', 'none'")
+  raise ValueError(
+    f"norm {name!r} is none of 'batch', 'frozen', 'group', 'none'"
+  )
+
+
+class _FrozenBatchNorm(nn.Module):
+  """An affine map of channels that training leaves as it is.
+
+  All four of its arrays are state: no optimizer sees them, and no weight decay.
+  """
+
+  epsilon: float
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (x.shape[-1],)
+    scale, bias, mean, var = (
+      self.variable("batch_stats", name, init, shape, jnp.float32).value
+      for name, init in (
+        ("scale", jnp.ones),
+        ("bias", jnp.zeros),
+        ("mean", jnp.zeros),
+        ("var", jnp.ones),
+      )
+    )
+    scale = scale * jax.lax.rsqrt(var + self.epsilon)
+    bias = bias - mean * scale
+    return x * scale.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class _PartialBatchNorm(nn.Module):
+  """`nn.BatchNorm` in training, of some rows only; without any, of none.
+
+  Statistics of devices are summed rather than averaged, as they may have
+  different numbers of rows.
+  """
+
+  epsilon: float
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Array, where: Array) -> Array:
+    shape = (x.shape[-1],)
+    scale = self.param("scale", nn.initializers.ones, shape)
+    bias = self.param("bias", nn.initializers.zeros, shape)
+    state = [
+      self.variable("batch_stats", name, init, shape, jnp.float32)
+      for name, init in (("mean", jnp.zeros), ("var", jnp.ones))
+    ]
+    kept = jnp.reshape(where != 0, (-1,) + (1,) * (x.ndim - 1))
+    axes = tuple(range(x.ndim - 1))
+    value = jnp.where(kept, x.astype(jnp.float32), 0.0)
+    sums = (
+      kept.sum(dtype=jnp.float32) * math.prod(x.shape[1:-1]),
+      value.sum(axes),
+      jnp.square(value).sum(axes),
+    )
+    if self.axis_name is not None:
+      sums = jax.lax.psum(sums, self.axis_name)
+    count, total, squares = sums
+    mean = total / jnp.maximum(count, 1.0)
+    var = jnp.maximum(squares / jnp.maximum(count, 1.0) - mean**2, 0.0)
+    mean, var = (
+      jnp.where(count > 0, new, old.value)
+      for new, old in zip((mean, var), state, strict=True)
+    )
+    if not self.is_initializing():
+      for old, new in zip(state, (mean, var), strict=True):
+        old.value = 0.9 * old.value + 0.1 * new
+    scale = scale * jax.lax.rsqrt(var + self.epsilon)
+    y = (x.astype(jnp.float32) - mean) * scale + bias
+    return y.astype(self.dtype)
 
 
 class _GroupNorm(nn.Module):

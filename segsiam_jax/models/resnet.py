@@ -14,6 +14,7 @@ from segsiam_jax.models import layers
 
 # Blocks of the four stages, and whether they are bottlenecks.
 DEPTHS = {
+  10: ((1, 1, 1, 1), False),
   18: ((2, 2, 2, 2), False),
   34: ((3, 4, 6, 3), False),
   50: ((3, 4, 6, 3), True),
@@ -31,6 +32,7 @@ class ResidualBlock(nn.Module):
     stride: of the block.
     dilation: of its 3x3 convolutions.
     norm: see `layers.make_norm`.
+    epsilon: see `layers.make_norm`.
     dtype: compute dtype.
     axis_name: see `layers.make_norm`.
   """
@@ -40,13 +42,18 @@ class ResidualBlock(nn.Module):
   stride: int = 1
   dilation: int = 1
   norm: str = "batch"
+  epsilon: float = 1e-5
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     norm = layers.make_norm(
-      self.norm, train, dtype=self.dtype, axis_name=self.axis_name
+      self.norm,
+      train,
+      dtype=self.dtype,
+      axis_name=self.axis_name,
+      epsilon=self.epsilon,
     )
 
     def conv(x, features, size, name, stride=1, dilation=1):
@@ -92,10 +99,11 @@ class ResNet(nn.Module):
   """ResNet without its classifier: five feature maps.
 
   Attributes:
-    depth: 18, 34, 50 or 101.
+    depth: 10 (not in the paper), 18, 34, 50 or 101.
     base_width: channels of the stem and of the first stage's 3x3
       convolutions; 64 in the paper.
     norm: see `layers.make_norm`.
+    epsilon: see `layers.make_norm`.
     dilate: whether the last two stages keep stride 8 and dilate instead
       (torchvision's `replace_stride_with_dilation=[False, True, True]`).
     remat: compute the blocks' activations anew in the backward pass.
@@ -106,6 +114,7 @@ class ResNet(nn.Module):
   depth: int = 50
   base_width: int = 64
   norm: str = "batch"
+  epsilon: float = 1e-5
   dilate: bool = False
   remat: bool = False
   dtype: Any = jnp.float32
@@ -137,7 +146,11 @@ class ResNet(nn.Module):
       Five arrays (B, ceil(H / stride), ceil(W / stride), channels).
     """
     norm = layers.make_norm(
-      self.norm, train, dtype=self.dtype, axis_name=self.axis_name
+      self.norm,
+      train,
+      dtype=self.dtype,
+      axis_name=self.axis_name,
+      epsilon=self.epsilon,
     )
     x = nn.Conv(
       self.base_width,
@@ -151,7 +164,7 @@ class ResNet(nn.Module):
     )(images.astype(self.dtype))
     x = nn.relu(norm(name="bn1")(x))
     features = [x]
-    x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    x = layers.max_pool_3x3(x)
     block = ResidualBlock
     if self.remat:
       block = nn.remat(ResidualBlock, static_argnums=(2,))
@@ -170,6 +183,7 @@ class ResNet(nn.Module):
           stride=stride if index == 0 else 1,
           dilation=before if index == 0 else dilation,
           norm=self.norm,
+          epsilon=self.epsilon,
           dtype=self.dtype,
           axis_name=self.axis_name,
           name=f"layer{stage + 1}_{index}",

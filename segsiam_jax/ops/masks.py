@@ -108,9 +108,10 @@ def paste_masks(
   Yields:
     `(height, width)` bool, or float32 without a threshold.
 
-  >>> mask, = paste_masks(np.ones((1, 2, 2)), np.array([[1.0, 1, 3, 3]]), (4, 4))
-  >>> mask.astype(int).tolist()
-  [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+  >>> masks, boxes = np.ones((1, 28, 28)), np.array([[2.0, 1, 5, 3]])
+  >>> [mask] = paste_masks(masks, boxes, (4, 7))
+  >>> mask[2].astype(int).tolist()
+  [0, 1, 1, 1, 1, 1, 0]
   """
   for mask, box in zip(np.asarray(masks), np.asarray(boxes), strict=True):
     pasted = _paste(mask.astype(np.float32), box.astype(np.float32), size)
