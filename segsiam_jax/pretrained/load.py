@@ -182,7 +182,7 @@ def _smp_unet(params: PyTree) -> Family | None:
 FORMATS = [
   Format(
     "torchvision's FCN on ResNet",
-    lambda keys: {"backbone.conv1.weight", "classifier.4.weight"} <= set(keys),
+    lambda keys: {"backbone.conv1.weight", "classifier.0.weight"} <= set(keys),
     _fcn_resnet,
     "model.name = 'fcn_resnet' of the same depth",
   ),
