@@ -33,7 +33,7 @@ _MODELS = {
   "fcn_resnet": (
     "fcn_resnet",
     {"depth": 18, "base_width": 16, "auxiliary": False},
-    1e-2,
+    3e-3,
   ),
 }
 
