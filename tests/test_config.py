@@ -86,6 +86,7 @@ def test_every_mistake_is_named(config, name, value, message):
     ({"encoder": "resnet34", "depth": 3}, "only model.encoder = 'plain' takes"),
     ({"decoder_channels": (8, 4)}, "expected 4 numbers for encoder 'plain'"),
     ({"skips": False, "attention": True}, "there are no skips for the gates"),
+    ({"deep_supervision": True, "depth": 1}, "leaves no coarser level"),
     ({"depth": 7}, "halves it 7 times needs at least 128 pixels"),
   ],
 )

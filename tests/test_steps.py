@@ -108,6 +108,16 @@ def test_batch_dice_is_global_under_pmap(plain_config):
   assert_close(pmap, jit)
 
 
+@pytest.mark.slow
+def test_backends_agree_on_a_net_with_everything(plain_config):
+  config = plain_config.copy_and_resolve_references()
+  config.model.update(
+    depth=2, block="residual", attention=True, deep_supervision=True
+  )
+  (jit, *_), (pmap, *_) = train(config, 1), train(config, 4, "pmap")
+  assert_close(pmap, jit)
+
+
 def test_parts_of_a_batch_add_up(plain_config):
   """Without batch statistics and randomness, two halves are the whole."""
   config = plain_config.copy_and_resolve_references()

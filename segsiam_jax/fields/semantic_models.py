@@ -120,5 +120,7 @@ def _check_unet(config: ml_collections.ConfigDict, fail: Fail) -> None:
       f"{depth[0]} slices cannot be halved {halvings - model.pool_depth} "
       "times; raise config.model.pool_depth, or use deeper crops",
     )
+  if model.deep_supervision and halvings == 1:
+    fail("model.deep_supervision", "one halving leaves no coarser level")
   if model.get("attention") and not model.skips:
     fail("model.attention", "there are no skips for the gates to scale")
