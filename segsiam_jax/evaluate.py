@@ -17,6 +17,7 @@ from segsiam_jax import (
   runs,
   runtime,
   steps,
+  workdir_config,
   writers,
 )
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
@@ -135,7 +136,10 @@ def evaluate(
   )
   paths.make_writable("--workdir", workdir, jax.process_index())
   data = inputs.open_inputs(config, train=False)
-  config = runs.with_data(config, data.source.class_names)
+  trained = workdir_config.read(workdir)
+  # Of Siamese networks, other identities are tested than were trained on.
+  class_names = trained.data.class_names if trained else ()
+  config = runs.with_data(config, class_names or data.source.class_names)
   task = runs.make_task(config, data.element_spec)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
   evaluator = Evaluator(

@@ -7,7 +7,17 @@ import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax.data import images, pipeline, semantic, sources
+from segsiam_jax.data import (
+  identities,
+  identity_sets,
+  images,
+  pipeline,
+  sampling,
+  semantic,
+  siamese,
+  sources,
+)
+from segsiam_jax.data.protocol import Evaluated, make_protocol
 
 
 class Inputs(NamedTuple):
@@ -18,39 +28,73 @@ class Inputs(NamedTuple):
     rows: what makes an example a row of a batch.
     batches: of this process; iterate over them as often as needed.
     element_spec: shapes and dtypes of a global batch.
+    plan: of Siamese training batches; None for others.
+    once: every example of a Siamese training split once, in order, as
+      evaluation batches are; None for others.
   """
 
   source: sources.Source
   rows: pipeline.Rows
   batches: grain.IterDataset
   element_spec: dict[str, jax.ShapeDtypeStruct]
+  plan: sampling.BatchPlan | None = None
+  once: grain.IterDataset | None = None
+
+
+class Opened(NamedTuple):
+  """What a task's opener returns.
+
+  Attributes:
+    source: examples of the split.
+    rows: what makes a record a row of a batch.
+    records: what rows are made of; None for the source itself.
+    plan: of training batches; None for each example once an epoch.
+  """
+
+  source: sources.Source
+  rows: pipeline.Rows
+  records: sources.Source | None = None
+  plan: sampling.BatchPlan | None = None
 
 
 def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
   """Opens the training or the evaluation split of a valid configuration."""
-  data = config.data
-  batch_size = (
-    config.train.batch_size if train else config.train.eval_batch_size
+  opened = _OPENERS[config.task](config, train)
+  records = opened.source if opened.records is None else opened.records
+
+  def batches(
+    batch_size: int, train: bool, plan: sampling.BatchPlan | None = None
+  ) -> grain.IterDataset:
+    return pipeline.make_pipeline(
+      records,
+      opened.rows,
+      batch_size=batch_size,
+      train=train,
+      seed=config.seed,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      threads=config.data.threads,
+      workers=config.data.workers,
+      plan=plan,
+    )
+
+  eval_size = config.train.eval_batch_size
+  batch_size = config.train.batch_size if train else eval_size
+  branches, once = ("image",), None
+  if opened.plan is not None:
+    branches = sampling.BRANCHES[config.batch.kind]
+    once = batches(eval_size, train=False)
+  return Inputs(
+    opened.source,
+    opened.rows,
+    batches(batch_size, train, opened.plan),
+    pipeline.element_spec(opened.rows, batch_size, branches),
+    opened.plan,
+    once,
   )
-  source, rows = _OPENERS[config.task](config, train)
-  batches = pipeline.make_pipeline(
-    source,
-    rows,
-    batch_size=batch_size,
-    train=train,
-    seed=config.seed,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-    threads=data.threads,
-    workers=data.workers,
-  )
-  spec = pipeline.element_spec(rows, batch_size)
-  return Inputs(source, rows, batches, spec)
 
 
-def _semantic(
-  config: ml_collections.ConfigDict, train: bool
-) -> tuple[sources.Source, pipeline.Rows]:
+def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
   data = config.data
   source = sources.open_source(
     data.name,
@@ -76,7 +120,7 @@ def _semantic(
     weight_map_sigma=config.loss.weight_map_sigma,
     image_dtype=data.image_dtype,
   )
-  return source, rows
+  return Opened(source, rows)
 
 
 def image_format(config: ml_collections.ConfigDict) -> images.ImageFormat:
@@ -89,10 +133,62 @@ def image_format(config: ml_collections.ConfigDict) -> images.ImageFormat:
   )
 
 
+def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
+  data, batch, settings = config.data, config.batch, config.eval
+  split = data.train_split if train else data.eval_split
+  source = identity_sets.open_identities(data.name, split, data.dir)
+  rows = siamese.SiameseRows(tuple(data.image_size), data.channels, data.fit)
+  plan = None
+  if train:
+    if data.singles == "drop":
+      source = identities.without_singles(source)
+    identities.check_identities(source, f"{data.name} {split!r}")
+    plan = sampling.make_plan(
+      identities.Index.of(source),
+      sampling.Sampling(
+        kind=batch.kind,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        same_ratio=batch.same_ratio,
+        per_identity=batch.per_identity,
+        ways=batch.ways,
+        shots=batch.shots,
+        queries=batch.queries,
+        within_group=batch.within_group,
+      ),
+    )
+  else:
+    protocol = make_protocol(
+      source,
+      pairs=settings.pairs,
+      folds=settings.folds,
+      ways=settings.ways,
+      shots=tuple(settings.shots),
+      queries=settings.queries,
+      episodes=settings.episodes,
+      within_group=settings.within_group,
+    )
+    source = Evaluated(source, protocol)
+  records = siamese.Contents(source)
+  if data.keep:
+    return Opened(
+      source, siamese.AsKept(rows), siamese.Kept(records, rows), plan
+    )
+  return Opened(source, rows, records, plan)
+
+
+def check_together(
+  config: ml_collections.ConfigDict, train: Inputs, test: Inputs
+) -> None:
+  """Raises `UserError` if both splits do not go together."""
+  if config.task == "siamese" and not config.data.shared_identities:
+    identities.check_disjoint(train.source, test.source)
+
+
 # Examples that class weights are counted in.
 _MOST_LABELS = 1000
 
-_OPENERS = {"semantic": _semantic}
+_OPENERS = {"semantic": _semantic, "siamese": _siamese}
 
 
 def class_pixels(config: ml_collections.ConfigDict) -> np.ndarray:
@@ -101,7 +197,7 @@ def class_pixels(config: ml_collections.ConfigDict) -> np.ndarray:
   Returns:
     (K,) int64, of at most a thousand examples, evenly spread.
   """
-  source, _ = _OPENERS[config.task](config, True)
+  source = _OPENERS[config.task](config, True).source
   step = -(-len(source) // _MOST_LABELS)
   counts = np.zeros(len(source.class_names), np.int64)
   for index in range(0, len(source), step):

@@ -9,6 +9,7 @@ import ml_collections
 
 from segsiam_jax import (
   checkpoint,
+  hard_negatives,
   inputs,
   overlays,
   paths,
@@ -22,6 +23,7 @@ from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.pretrained import load
 from segsiam_jax.state import TrainState, create_state, make_optimizer
+from segsiam_jax.tasks.base import Metrics
 
 _logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def train_and_evaluate(
 
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
+  inputs.check_together(config, train_data, eval_data)
   config = runs.with_data(config, train_data.source.class_names)
   runs.check_same_run(config, workdir)
   _logger.info(
@@ -118,6 +121,8 @@ def train_and_evaluate(
     elif config.init_from:
       state = _load_weights(state, config)
     start = int(state.step)
+    miner = hard_negatives.Miner(config, task, train_data, mesh, workdir)
+    iterator = miner.resume(start, iterator)
     runs.save_config(config, workdir)
     writer = writers.Writer(workdir, total, start)
     if restored is not None:
@@ -136,6 +141,12 @@ def train_and_evaluate(
         writer.image(step, "eval", overlays.grid(result.pictures, columns=2))
       return result.metrics
 
+    def log(step: int, metrics: Metrics) -> None:
+      values = _log(writer, clock, schedule, total, step, metrics)
+      warning = task.watch(values)
+      if warning:
+        writer.event("warning at step %d: %s", step, warning)
+
     def due(step: int, every: int) -> bool:
       return step % every == 0 or step == total
 
@@ -147,12 +158,13 @@ def train_and_evaluate(
       for step in _traced(range(start + 1, total + 1), profile, workdir):
         batch = runtime.to_global(next(iterator), mesh, config.backend)
         state, metrics = train_step(state, batch)
+        iterator = miner.after(step, state, iterator)
         if step == start + 1:
           jax.block_until_ready(state)
           writer.event("first step took %.1f s (compilation)", clock.restart())
         if pending is not None:
           # One step late, so that the device never waits for the host.
-          _log(writer, clock, schedule, total, *pending)
+          log(*pending)
           pending = None
         so_far = metrics if so_far is None else _merge(so_far, metrics)
         if due(step, settings.log_every):
@@ -162,7 +174,7 @@ def train_and_evaluate(
         stops = preemption.reached()
         saves = due(step, settings.checkpoint_every) or evaluates or stops
         if saves and pending is not None:
-          _log(writer, clock, schedule, total, *pending)
+          log(*pending)
           pending = None
         scores = None
         if evaluates and not stops:
@@ -214,7 +226,7 @@ class _Clock:
 _merge = jax.jit(merge_all)
 
 
-def _log(writer, clock, schedule, total, step, metrics) -> None:
+def _log(writer, clock, schedule, total, step, metrics) -> dict[str, float]:
   """Fetches and writes down the metrics of an interval that ended at `step`."""
   metrics = widen(metrics)
   values = compute_all(metrics)
@@ -229,6 +241,7 @@ def _log(writer, clock, schedule, total, step, metrics) -> None:
   values["learning_rate"] = float(schedule(step - 1))
   writer.scalars(step, "train", values)
   writer.log_train(step, values, clock.seconds_left(total - step))
+  return values
 
 
 def _load_weights(

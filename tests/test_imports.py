@@ -27,7 +27,7 @@ LAYERS = (
   ("tasks",),
   ("state", "runtime", "comparison"),
   ("steps", "checkpoint", "writers", "inputs"),
-  ("runs",),
+  ("runs", "hard_negatives"),
   ("prediction",),
   ("train", "evaluate", "predict"),
   ("main", "compare"),

@@ -70,6 +70,8 @@ class IdentitySource(Protocol):
     groups: (n,) int group of each example; all 0 where there are none.
     contents: (n,) int, equal for examples whose images are equal to the last
       pixel (exact duplicates), or None if no two are. They are never a pair.
+    drawers: (n,) int, who made each example (drew, photographed), or None.
+      Trials then show one person's examples of another's.
     pairs: published pairs, or None.
     episodes: published trials, or None.
   """
@@ -78,6 +80,7 @@ class IdentitySource(Protocol):
   labels: np.ndarray
   groups: np.ndarray
   contents: np.ndarray | None = None
+  drawers: np.ndarray | None = None
   pairs: Pairs | None = None
   episodes: Trials | None = None
 
@@ -256,6 +259,8 @@ class Subset(IdentitySource):
     self.groups = np.asarray(source.groups)[self.indices]
     if source.contents is not None:
       self.contents = np.asarray(source.contents)[self.indices]
+    if source.drawers is not None:
+      self.drawers = np.asarray(source.drawers)[self.indices]
 
   def __len__(self) -> int:
     return len(self.indices)
@@ -374,6 +379,65 @@ def random_trials(
     support.append(np.repeat(drawn[None, :, :shots], ways * queries, axis=0))
     answer.append(np.repeat(np.arange(ways), queries))
     episode.append(np.full(ways * queries, number))
+  return Trials(*map(np.concatenate, (query, support, answer, episode)))
+
+
+def drawers_trials(
+  index: Index,
+  drawers: np.ndarray,
+  *,
+  ways: int,
+  episodes: int,
+  seed: int = 0,
+  within_group: bool = True,
+) -> Trials | None:
+  """One-shot episodes as Lake's: one person's drawings among another's.
+
+  Each takes N identities that two people have drawn. The drawings of one are
+  the support set, those of the other the queries, of which each has to be
+  found (Lake et al. 2015; Koch et al. 2015).
+
+  Args:
+    index: of the source.
+    drawers: (n,) int, who made each example.
+    ways: N. Groups with fewer are left out.
+    episodes: number of support sets, over all groups in turn.
+    seed: of the choice.
+    within_group: the identities of an episode are of one group.
+
+  Returns:
+    The trials; None where no group has N identities that two people drew.
+  """
+  drawers = np.asarray(drawers)
+  groups = index.group_names if within_group else [None]
+  pools = []
+  for group in groups:
+    rows = np.arange(len(index.labels))
+    if group is not None:
+      rows = rows[index.groups == group]
+    pools.append(
+      {
+        who: dict(zip(index.labels[mine].tolist(), mine.tolist(), strict=True))
+        for who in np.unique(drawers[rows])
+        if len(mine := rows[drawers[rows] == who]) >= ways
+      }
+    )
+  pools = [pool for pool in pools if len(pool) >= 2]
+  rng = np.random.default_rng((seed, ways, 0))
+  query, support, answer, episode = [], [], [], []
+  for number in range(episodes if pools else 0):
+    pool = pools[number % len(pools)]
+    one, other = (pool[who] for who in rng.permutation(list(pool))[:2])
+    shared = sorted(set(one) & set(other))
+    if len(shared) < ways:
+      continue
+    chosen = rng.choice(shared, ways, replace=False)
+    support.append(np.tile([[one[i]] for i in chosen], (ways, 1, 1)))
+    query.append([other[i] for i in chosen])
+    answer.append(np.arange(ways))
+    episode.append(np.full(ways, number))
+  if not query:
+    return None
   return Trials(*map(np.concatenate, (query, support, answer, episode)))
 
 

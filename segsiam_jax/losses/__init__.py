@@ -1,5 +1,8 @@
 """Losses: pure functions of arrays, one value per example."""
 
+from segsiam_jax.losses.batch_pairs import (
+  batch_contrastive_loss as batch_contrastive_loss,
+)
 from segsiam_jax.losses.boundary import boundary_loss as boundary_loss
 from segsiam_jax.losses.boundary import (
   signed_distance_maps as signed_distance_maps,
@@ -16,6 +19,7 @@ from segsiam_jax.losses.detection import giou_loss as giou_loss
 from segsiam_jax.losses.detection import mask_loss as mask_loss
 from segsiam_jax.losses.detection import rpn_loss as rpn_loss
 from segsiam_jax.losses.detection import smooth_l1_loss as smooth_l1_loss
+from segsiam_jax.losses.episodes import prototypical_loss as prototypical_loss
 from segsiam_jax.losses.in_batch import batch_triplet_loss as batch_triplet_loss
 from segsiam_jax.losses.in_batch import (
   multi_similarity_loss as multi_similarity_loss,

@@ -11,7 +11,10 @@ gather it with `segsiam_jax.ops.all_gather_batch`.
 
 Arguments all share: `embeddings (B, D)` of any float dtype, computed with in
 float32; integer `labels (B,)`, equal = same identity; `where (B,)`, nonzero =
-count; integer `ids (B,)`, equal = copies of one example, which form no pair.
+count; integer `ids (B,)`, equal = copies of one example, which form no pair;
+`num_anchors`, the rows that are anchors, the first ones, where the others are
+only compared with: a cross-batch memory (Wang et al., arXiv:1912.06798), to
+which no gradient should go. A result then has `num_anchors` values.
 """
 
 from typing import Literal, get_args
@@ -55,6 +58,7 @@ def batch_triplet_loss(
   rng: jax.Array | None = None,
   where: jax.Array | None = None,
   ids: jax.Array | None = None,
+  num_anchors: int | None = None,
 ) -> WeightedLoss:
   """Triplet loss over triplets chosen among all those of the batch.
 
@@ -98,6 +102,7 @@ def batch_triplet_loss(
     rng: typed key; needed by "distance_weighted" only.
     where: `(B,)`.
     ids: `(B,)`.
+    num_anchors: None for all.
 
   Returns:
     Per anchor, the mean over its triplets and their number; `(B,)` each.
@@ -124,7 +129,8 @@ def batch_triplet_loss(
       f"average_over must be valid or active; got {average_over!r}"
     )
   embeddings = zero_padding(embeddings, where)
-  masks = pair_masks(labels, where=where, ids=ids)
+  anchors = embeddings[:num_anchors]
+  masks = _masks(labels, where, ids, num_anchors)
 
   def penalty(violations):
     return (jax.nn.softplus if soft else jax.nn.relu)(violations + margin)
@@ -134,17 +140,17 @@ def batch_triplet_loss(
 
   if mining == "hard":
     triplets = mine_hard(
-      pairwise_distances(embeddings, metric=distance), *masks
+      pairwise_distances(anchors, embeddings, metric=distance), *masks
     )
     # Distances of the chosen, again: exact for close vectors, and a backward
     # pass of B rows rather than B^2 pairs.
     losses = penalty(
-      paired_distances(embeddings, embeddings[triplets.positive], distance)
-      - paired_distances(embeddings, embeddings[triplets.negative], distance)
+      paired_distances(anchors, embeddings[triplets.positive], distance)
+      - paired_distances(anchors, embeddings[triplets.negative], distance)
     )
     return _average(losses[:, None], count(losses, triplets.valid)[:, None])
 
-  distances = pairwise_distances(embeddings, metric=distance)
+  distances = pairwise_distances(anchors, embeddings, metric=distance)
   if mining == "all":
     return _average_all_triplets(distances, masks, penalty, count)
   if mining == "semi_hard":
@@ -152,7 +158,7 @@ def batch_triplet_loss(
   else:
     mined = mine_distance_weighted(
       rng,
-      pairwise_distances(l2_normalize(embeddings)),
+      pairwise_distances(l2_normalize(anchors), l2_normalize(embeddings)),
       *masks,
       embedding_size=embeddings.shape[1],
     )
@@ -168,6 +174,7 @@ def nt_xent_loss(
   temperature: float = 0.1,
   where: jax.Array | None = None,
   ids: jax.Array | None = None,
+  num_anchors: int | None = None,
 ) -> WeightedLoss:
   """Normalised temperature-scaled cross-entropy over pairs (SimCLR).
 
@@ -188,6 +195,7 @@ def nt_xent_loss(
     temperature: t.
     where: `(B,)`.
     ids: `(B,)`.
+    num_anchors: None for all.
 
   Returns:
     Per anchor, the mean over its positives and their number; `(B,)` each.
@@ -198,7 +206,7 @@ def nt_xent_loss(
   0.3133
   """
   logits, (positive, negative) = _logits(
-    embeddings, labels, temperature, where, ids
+    embeddings, labels, temperature, where, ids, num_anchors
   )
   negatives = masked_logsumexp(logits, negative, axis=1)
   return _average(jax.nn.softplus(negatives[:, None] - logits), positive)
@@ -211,6 +219,7 @@ def supervised_contrastive_loss(
   temperature: float = 0.1,
   where: jax.Array | None = None,
   ids: jax.Array | None = None,
+  num_anchors: int | None = None,
 ) -> WeightedLoss:
   """Cross-entropy against all the positives of an anchor (SupCon).
 
@@ -230,6 +239,7 @@ def supervised_contrastive_loss(
     temperature: t.
     where: `(B,)`.
     ids: `(B,)`.
+    num_anchors: None for all.
 
   Returns:
     Per anchor, the loss and 1, or 0 and 0 without a positive; `(B,)` each.
@@ -242,7 +252,7 @@ def supervised_contrastive_loss(
   ([1.0, 1.0, 0.0], 0.3133)
   """
   logits, (positive, negative) = _logits(
-    embeddings, labels, temperature, where, ids
+    embeddings, labels, temperature, where, ids, num_anchors
   )
   others = masked_logsumexp(logits, positive | negative, axis=1)
   values, num_positives = _average(others[:, None] - logits, positive)
@@ -259,6 +269,7 @@ def multi_similarity_loss(
   epsilon: float | None = 0.1,
   where: jax.Array | None = None,
   ids: jax.Array | None = None,
+  num_anchors: int | None = None,
 ) -> WeightedLoss:
   """Multi-similarity loss with its mining (Wang et al., CVPR 2019).
 
@@ -280,6 +291,7 @@ def multi_similarity_loss(
       pytorch-metric-learning does without a miner.
     where: `(B,)`.
     ids: `(B,)`.
+    num_anchors: None for all.
 
   Returns:
     Per anchor, the loss and 1 (0 where `where` is 0); `(B,)` each.
@@ -292,8 +304,10 @@ def multi_similarity_loss(
   [0.1566, 0.1566, 0.0]
   """
   embeddings = zero_padding(embeddings, where)
-  similarities = pairwise_cosine_similarities(embeddings, embeddings)
-  masks = pair_masks(labels, where=where, ids=ids)
+  similarities = pairwise_cosine_similarities(
+    embeddings[:num_anchors], embeddings
+  )
+  masks = _masks(labels, where, ids, num_anchors)
   if epsilon is not None:
     masks = mine_multi_similarity(similarities, *masks, epsilon=epsilon)
   pull = masked_logsumexp(alpha * (base - similarities), masks.positive, 1)
@@ -302,7 +316,8 @@ def multi_similarity_loss(
   if where is None:
     return WeightedLoss(values, jnp.ones_like(values))
   # A masked row has no pairs, so its value is 0 already.
-  return WeightedLoss(values, (jnp.asarray(where) != 0).astype(jnp.float32))
+  counted = jnp.asarray(where)[:num_anchors] != 0
+  return WeightedLoss(values, counted.astype(jnp.float32))
 
 
 def _logits(
@@ -311,10 +326,25 @@ def _logits(
   temperature: float,
   where: jax.Array | None,
   ids: jax.Array | None,
+  num_anchors: int | None,
 ) -> tuple[jax.Array, PairMasks]:
   embeddings = zero_padding(embeddings, where)
-  similarities = pairwise_cosine_similarities(embeddings, embeddings)
-  return similarities / temperature, pair_masks(labels, where=where, ids=ids)
+  similarities = pairwise_cosine_similarities(
+    embeddings[:num_anchors], embeddings
+  )
+  masks = _masks(labels, where, ids, num_anchors)
+  return similarities / temperature, masks
+
+
+def _masks(
+  labels: jax.Array,
+  where: jax.Array | None,
+  ids: jax.Array | None,
+  num_anchors: int | None,
+) -> PairMasks:
+  """Those of the anchors' rows."""
+  masks = pair_masks(labels, where=where, ids=ids)
+  return PairMasks(*(mask[:num_anchors] for mask in masks))
 
 
 def _average(losses: jax.Array, counted: jax.Array) -> WeightedLoss:
@@ -342,7 +372,7 @@ def _average_all_triplets(distances, masks, penalty, count) -> WeightedLoss:
       sums[1] + jnp.sum(counted, axis=1).astype(jnp.float32),
     ), None
 
-  zeros = jnp.zeros(distances.shape[0], jnp.float32)
+  zeros = jnp.zeros(len(distances), jnp.float32)
   (totals, counts), _ = jax.lax.scan(
     add_positive, (zeros, zeros), (distances.T, masks.positive.T)
   )

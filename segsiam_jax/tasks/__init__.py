@@ -1,5 +1,5 @@
 """Tasks by name: `TASKS[config.task](config, element_spec, axis_name)`."""
 
-from segsiam_jax.tasks import semantic
+from segsiam_jax.tasks import semantic, siamese
 
-TASKS = {"semantic": semantic.make_task}
+TASKS = {"semantic": semantic.make_task, "siamese": siamese.make_task}

@@ -59,6 +59,7 @@ class Task(NamedTuple):
       a valid row, for people to look at.
     host_metrics: source of the split -> empty `HostMetrics`, or None. A row's
       `index` is its example's in the source.
+    watch: training metrics by name -> a warning for people, or ''.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -68,6 +69,7 @@ class Task(NamedTuple):
   empty_metrics: Callable[[], Metrics]
   draw: Callable[[Batch, Mapping[str, np.ndarray]], list[np.ndarray]]
   host_metrics: Callable[[Any], HostMetrics] | None = None
+  watch: Callable[[Mapping[str, float]], str] = lambda values: ""
 
 
 def global_mean(

@@ -1,0 +1,305 @@
+"""Fields of Siamese networks and of their towers."""
+
+import ml_collections
+
+from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
+
+DATA_SETS = (
+  "digits",
+  "folder",
+  "pairs",
+  "omniglot",
+  "lfw",
+  "cedar",
+  "documents",
+  "pages",
+  "tfds:omniglot",
+  "tfds:lfw",
+  "celeb_a",
+  "caltech_birds2011",
+  "patch_camelyon",
+  "colorectal_histology",
+  "curated_breast_imaging_ddsm/original-calc",
+  "curated_breast_imaging_ddsm/original-mass",
+  "huggingface:rvl_cdip",
+)
+_NEED_A_FOLDER = ("folder", "pairs", "omniglot", "lfw", "cedar", "pages")
+
+# The losses whose weights a config gives as loss.NAME.
+LOSSES = (
+  "contrastive",
+  "binary",
+  "triplet",
+  "nt_xent",
+  "supervised_contrastive",
+  "multi_similarity",
+  "prototypical",
+  "arcface",
+  "cosface",
+  "proxy_anchor",
+  "cross_entropy",
+)
+# Those that compare embeddings of the batch with one another.
+_OF_THE_BATCH = (
+  "contrastive",
+  "triplet",
+  "nt_xent",
+  "supervised_contrastive",
+  "multi_similarity",
+)
+# Those with a vector for every identity of the training split.
+_OF_CLASSES = ("arcface", "cosface", "proxy_anchor", "cross_entropy")
+
+FIELDS: dict[str, Field] = {
+  "data.name": Field("digits", "data set", one_of(*DATA_SETS)),
+  "data.image_size": Field(
+    (64, 64), "(height, width)", pair("(height, width)", 1)
+  ),
+  "data.fit": Field(
+    "resize",
+    "how images come to that size; 'moments' centres and scales bright strokes",
+    one_of("resize", "pad", "moments"),
+  ),
+  "data.class_names": Field(
+    ("",), "identities of the training split; filled in", empty=True
+  ),
+  "data.keep": Field(False, "keep prepared images in memory"),
+  "data.singles": Field(
+    "error",
+    "what to do with training identities of one image",
+    one_of("error", "drop"),
+  ),
+  "data.shared_identities": Field(
+    False, "allow identities in training and evaluation alike"
+  ),
+  "batch.kind": Field(
+    "identities",
+    "pairs, triplets, P x K identities, N-way K-shot episodes, or examples",
+    one_of("identities", "pairs", "triplets", "episodes", "examples"),
+  ),
+  "batch.same_ratio": Field(0.5, "of pairs: share of same ones", within(0, 1)),
+  "batch.per_identity": Field(4, "of identities: K images each", within(2)),
+  "batch.ways": Field(5, "of episodes: N identities", within(2)),
+  "batch.shots": Field(1, "of episodes: K known images each", within(1)),
+  "batch.queries": Field(3, "of episodes: images to tell each", within(1)),
+  "batch.within_group": Field(
+    False, "negatives of one group (alphabet, family) where there are enough"
+  ),
+  "batch.mine_every": Field(
+    0, "steps between searches for the hardest negatives; 0 never", within(0)
+  ),
+  "batch.mine_count": Field(
+    5, "negatives that a search keeps of each image", within(1)
+  ),
+  "augment.flip_left_right": Field(False, "mirror half of the images"),
+  "augment.rotate": Field(0.0, "largest angle in degrees", within(0, 180)),
+  "augment.shear": Field(0.0, "largest, of rows and columns", within(0, 1)),
+  "augment.scale": Field(
+    (1.0, 1.0),
+    "smallest, largest zoom of rows and columns",
+    pair("two factors", 0.01, True),
+  ),
+  "augment.translate": Field(0.0, "largest shift, of the size", within(0, 1)),
+  "augment.chance": Field(1.0, "of each of these but flips", within(0, 1)),
+  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0)),
+  "augment.elastic_grid": Field(4, "vectors a side", within(2)),
+  "augment.thickness": Field(
+    0.0, "largest change of strokes, in pixels", within(0, 1)
+  ),
+  "augment.brightness": Field(0.0, "largest change, of 1", within(0, 1)),
+  "augment.contrast": Field(
+    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True)
+  ),
+  "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
+  "augment.fill": Field(
+    "mirror", "what is beyond the border", one_of("mirror", "zero")
+  ),
+  "augment.turn": Field(
+    "none",
+    "quarter turns and mirror images as new identities, or as new groups",
+    one_of("none", "identity", "group"),
+  ),
+  "loss.contrastive": Field(0.0, "weight", within(0)),
+  "loss.contrastive_margin": Field(1.0, "of different ones", within(0)),
+  "loss.contrastive_positive_margin": Field(0.0, "of same ones", within(0)),
+  "loss.contrastive_squared": Field(True, "square both terms"),
+  "loss.binary": Field(
+    0.0, "weight of cross-entropy of the learned similarity", within(0)
+  ),
+  "loss.triplet": Field(1.0, "weight", within(0)),
+  "loss.triplet_margin": Field(0.2, "in units of the distance", within(0)),
+  "loss.triplet_mining": Field(
+    "hard",
+    "which of a batch's triplets; those of batch.kind = 'triplets' are given",
+    one_of("hard", "semi_hard", "all", "distance_weighted"),
+  ),
+  "loss.triplet_soft": Field(False, "softplus in place of the hinge"),
+  "loss.triplet_average": Field(
+    "valid",
+    "over all triplets, or those with a loss",
+    one_of("valid", "active"),
+  ),
+  "loss.nt_xent": Field(0.0, "weight", within(0)),
+  "loss.supervised_contrastive": Field(0.0, "weight", within(0)),
+  "loss.temperature": Field(
+    0.1, "of nt_xent and supervised_contrastive", within(1e-4)
+  ),
+  "loss.multi_similarity": Field(0.0, "weight", within(0)),
+  "loss.multi_similarity_alpha": Field(2.0, "of same pairs", within(0)),
+  "loss.multi_similarity_beta": Field(50.0, "of different ones", within(0)),
+  "loss.multi_similarity_base": Field(0.5, "lambda", within(-1, 1)),
+  "loss.multi_similarity_epsilon": Field(
+    0.1, "of its mining; 0 for all pairs", within(0)
+  ),
+  "loss.prototypical": Field(0.0, "weight; takes episodes", within(0)),
+  "loss.prototypical_temperature": Field(1.0, "of its softmax", within(1e-4)),
+  "loss.arcface": Field(0.0, "weight", within(0)),
+  "loss.arcface_margin": Field(0.5, "in radians", within(0, 3.15)),
+  "loss.cosface": Field(0.0, "weight", within(0)),
+  "loss.cosface_margin": Field(0.35, "0 is normalised softmax", within(0, 2)),
+  "loss.proxy_scale": Field(64.0, "of arcface and cosface", within(0)),
+  "loss.proxy_anchor": Field(0.0, "weight", within(0)),
+  "loss.proxy_anchor_margin": Field(0.1, "delta", within(0)),
+  "loss.proxy_anchor_alpha": Field(32.0, "sharpness", within(0)),
+  "loss.cross_entropy": Field(
+    0.0, "weight of a linear classifier of identities", within(0)
+  ),
+  "loss.memory_size": Field(
+    0, "embeddings of earlier batches to compare with", within(0)
+  ),
+  "loss.memory_start": Field(
+    0, "embeddings to see before the memory is used", within(0)
+  ),
+  "train.frozen_norm": Field(
+    False, "keep batch statistics, and drop nothing: for fine-tuning"
+  ),
+  "eval.pairs": Field(
+    6000, "random pairs, where none are published", within(2)
+  ),
+  "eval.folds": Field(10, "that they are scored in", within(2)),
+  "eval.far": Field(
+    0.01, "false accept rate that the threshold is set for", within(0, 1)
+  ),
+  "eval.fars": Field(
+    (0.1, 0.01, 0.001), "where the true accept rate is told", within(0, 1)
+  ),
+  "eval.ways": Field(5, "N of random episodes", within(2)),
+  "eval.shots": Field((1, 5), "K of random episodes", within(1)),
+  "eval.queries": Field(5, "of each identity in them", within(1)),
+  "eval.episodes": Field(
+    200, "random ones, where none are published", within(1)
+  ),
+  "eval.within_group": Field(
+    False, "different pairs and episodes are of one group"
+  ),
+  "eval.views": Field(
+    1, "embeddings of distorted views that are averaged", within(1)
+  ),
+}
+
+_NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
+
+
+def _head(head: str, normalize: bool) -> dict[str, Field]:
+  return {
+    "model.head": Field(
+      head,
+      "how two embeddings compare",
+      one_of("euclidean", "sq_euclidean", "cosine", "learned"),
+    ),
+    "model.normalize": Field(normalize, "embeddings have norm 1"),
+  }
+
+
+MODELS: dict[str, dict[str, Field]] = {
+  "koch": _head("learned", False),
+  "conv4": {
+    "model.width": Field(64, "channels", within(1)),
+    "model.embedding_size": Field(
+      0, "of a linear layer on top; 0 for none", within(0)
+    ),
+    "model.norm": _NORM,
+  }
+  | _head("euclidean", True),
+  "signet": {"model.dropout": Field(True, "0.3, 0.3 and 0.5")}
+  | _head("euclidean", False),
+  "encoder": {
+    "model.encoder": Field(
+      "resnet18",
+      "architecture",
+      one_of(
+        "plain",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "vgg16",
+        "vgg16_bn",
+      ),
+    ),
+    "model.embedding_size": Field(
+      128, "of a linear layer on top; 0 for none", within(0)
+    ),
+    "model.norm": _NORM,
+    "model.remat": Field(False, "save memory, cost time"),
+  }
+  | _head("euclidean", True),
+}
+
+
+def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
+  """What no field can tell alone."""
+  data, loss = config.data, config.loss
+  if data.name in _NEED_A_FOLDER and not data.dir:
+    fail("data.dir", "the folder of the data is needed")
+  if config.model.name == "koch" and min(data.image_size) < 76:
+    fail("data.image_size", "Koch's tower needs 76 pixels; the paper has 105")
+  if config.model.name == "signet" and min(data.image_size) < 91:
+    fail("data.image_size", "SigNet needs 91 pixels; the paper has 155x220")
+  if config.augment.turn != "none" and len(set(data.image_size)) > 1:
+    fail("augment.turn", "quarter turns need a square data.image_size")
+  used = [name for name in LOSSES if loss[name]]
+  if not used:
+    fail("loss.triplet", "no loss is left; give one a weight")
+  _check_batches(config, fail, used)
+  learned = config.model.head == "learned"
+  if loss.binary and not learned:
+    fail("loss.binary", "needs config.model.head = 'learned'")
+  if learned and used != ["binary"]:
+    fail("model.head", "'learned' is trained by loss.binary alone")
+  if loss.memory_size:
+    if set(used) - set(_OF_THE_BATCH):
+      fail("loss.memory_size", f"only for {', '.join(_OF_THE_BATCH)}")
+    if config.augment.turn != "none":
+      fail("loss.memory_size", "augment.turn makes other identities each time")
+  if config.augment.turn != "none" and set(used) & set(_OF_CLASSES):
+    fail("augment.turn", f"not with {', '.join(_OF_CLASSES)}")
+
+
+def _check_batches(
+  config: ml_collections.ConfigDict, fail: Fail, used: list[str]
+) -> None:
+  batch, size = config.batch, config.train.batch_size
+  if config.train.grad_accum > 1:
+    fail("train.grad_accum", "a batch is compared with itself: keep it whole")
+  if batch.kind == "identities" and size % batch.per_identity:
+    fail(
+      "train.batch_size",
+      f"not a multiple of batch.per_identity = {batch.per_identity}",
+    )
+  if batch.kind == "identities" and size // batch.per_identity < 2:
+    fail("train.batch_size", "holds one identity; two are needed")
+  episode = batch.ways * (batch.shots + batch.queries)
+  if batch.kind == "episodes" and size % episode:
+    fail(
+      "train.batch_size",
+      f"not a multiple of batch.ways * (shots + queries) = {episode}",
+    )
+  if "prototypical" in used and batch.kind != "episodes":
+    fail("loss.prototypical", "needs config.batch.kind = 'episodes'")
+  if "binary" in used and batch.kind != "pairs":
+    fail("loss.binary", "needs config.batch.kind = 'pairs'")
+  if batch.kind == "examples" and set(used) - set(_OF_CLASSES):
+    fail("batch.kind", f"'examples' is for {', '.join(_OF_CLASSES)} alone")
+  if batch.mine_every and batch.kind in ("examples", "episodes"):
+    fail("batch.mine_every", "for pairs, triplets and identities")

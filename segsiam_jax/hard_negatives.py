@@ -1,0 +1,205 @@
+"""Hardest negatives of a whole training split, searched for now and then.
+
+Every `batch.mine_every` steps all training images are embedded, and for each
+the nearest images of other identities are kept. Batches planned from then on
+are made of them. What was found is kept in WORKDIR/negatives, so that a run
+that resumes goes on with the very same batches.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from segsiam_jax import inputs, paths, runtime, steps
+from segsiam_jax.errors import UserError
+from segsiam_jax.metrics.gather import gather
+from segsiam_jax.ops.distances import Metric, pairwise_distances
+from segsiam_jax.state import TrainState
+from segsiam_jax.tasks.base import Task
+
+FOLDER = "negatives"
+
+# Distances that are held at a time.
+_BLOCK_FLOATS = 1 << 26
+
+
+class Miner:
+  """Searches when it is due, and gives the batches what it finds."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    task: Task,
+    data: inputs.Inputs,
+    mesh: Mesh,
+    workdir: str,
+  ):
+    """Prepares, and searches nothing yet.
+
+    Args:
+      config: of the run; of other tasks than 'siamese' nothing is mined.
+      task: made for the config's backend.
+      data: of the training split.
+      mesh: the devices.
+      workdir: of the run.
+    """
+    self._data, self._mesh, self._backend = data, mesh, config.backend
+    self._folder = paths.resolve(workdir) / FOLDER
+    self._every = 0
+    if config.task == "siamese" and config.batch.mine_every:
+      self._every = config.batch.mine_every
+      self._count = config.batch.mine_count
+      head = config.model.head
+      # The learned weights may be of either sign: no metric.
+      self._metric = "l1" if head == "learned" else head
+      self._embed = steps.make_predict_step(
+        task, mesh=mesh, backend=config.backend
+      )
+
+  def resume(self, step: int, iterator: Any) -> Any:
+    """The iterator to go on with at `step`, and what was found before."""
+    last = step - step % self._every if self._every else 0
+    if not last:
+      return iterator
+    path = self._path(last)
+    if not path.exists():
+      raise UserError(
+        f"{path}: missing, and the batches after step {last} are made of it; "
+        "use another --workdir (config.init_from loads weights from this one)"
+      )
+    with path.open("rb") as file:
+      return self._restart(np.load(file), iterator)
+
+  def after(self, step: int, state: TrainState, iterator: Any) -> Any:
+    """The iterator to go on with after `step`; searches if it is due."""
+    if not self._every or step % self._every:
+      return iterator
+    negatives = self.search(state)
+    if jax.process_index() == 0:
+      self._folder.mkdir(exist_ok=True)
+      part = self._path(step).with_suffix(".part")
+      with part.open("wb") as file:
+        np.save(file, negatives)
+      part.replace(self._path(step))
+      for old in self._folder.glob("*.npy"):
+        # A checkpoint from before the last search may still be resumed.
+        if int(old.stem) < step - self._every:
+          old.unlink()
+    return self._restart(negatives, iterator)
+
+  def search(self, state: TrainState) -> np.ndarray:
+    """(n, k) int64, see `sampling.BatchPlan.use_negatives`."""
+    rows: list[tuple[int, np.ndarray]] = []
+    iterator = iter(self._data.once)
+    for batch in iterator:
+      placed = runtime.to_global(batch, self._mesh, self._backend)
+      out = runtime.to_local(self._embed(state, placed), self._backend)
+      rows += [
+        (int(batch["index"][row]), out["embeddings"][row])
+        for row in np.flatnonzero(batch["mask"])
+      ]
+    iterator.close()
+    rows = sorted(gather(rows), key=lambda row: row[0])
+    source = self._data.source
+    labels = np.asarray(source.labels)
+    contents = source.contents
+    if contents is None:
+      contents = np.arange(len(labels))
+    return hardest_negatives(
+      np.stack([embedding for _, embedding in rows]),
+      labels,
+      np.asarray(contents),
+      count=self._count,
+      metric=self._metric,
+    )
+
+  def _restart(self, negatives: np.ndarray, iterator: Any) -> Any:
+    """The same position, but nothing that was read ahead."""
+    position = iterator.get_state()
+    iterator.close()
+    self._data.plan.use_negatives(negatives)
+    iterator = iter(self._data.batches)
+    iterator.set_state(position)
+    return iterator
+
+  def _path(self, step: int) -> Any:
+    return self._folder / f"{step}.npy"
+
+
+def hardest_negatives(
+  embeddings: np.ndarray,
+  labels: np.ndarray,
+  contents: np.ndarray,
+  *,
+  count: int,
+  metric: Metric = "euclidean",
+) -> np.ndarray:
+  """The nearest examples of other identities.
+
+  Args:
+    embeddings: (n, D).
+    labels: (n,) int.
+    contents: (n,) int, equal for exact copies, which are never taken.
+    count: how many of each.
+    metric: of `pairwise_distances`.
+
+  Returns:
+    (n, count) int64 indices, nearest first; -1 where there are fewer.
+
+  >>> hardest_negatives(
+  ...   np.array([[0.0], [1.0], [3.0]]), np.array([0, 0, 1]), np.arange(3),
+  ...   count=2,
+  ... ).tolist()
+  [[2, -1], [2, -1], [1, 0]]
+  """
+  size = len(labels)
+  count = min(count, size)
+  block = min(size, max(1, _BLOCK_FLOATS // size))
+  everything = jax.device_put((embeddings, labels, contents))
+  found = []
+  for start in range(0, size, block):
+    # The last block starts earlier: one shape, one compilation.
+    start = min(start, size - block)
+    part = slice(start, start + block)
+    found.append(
+      (
+        start,
+        _nearest_others(
+          embeddings[part],
+          labels[part],
+          contents[part],
+          *everything,
+          count=count,
+          metric=metric,
+        ),
+      )
+    )
+  out = np.full((size, count), -1, np.int64)
+  for start, indices in found:
+    out[start : start + block] = np.asarray(indices)
+  return out
+
+
+@functools.partial(jax.jit, static_argnames=("count", "metric"))
+def _nearest_others(
+  queries,
+  query_labels,
+  query_contents,
+  vectors,
+  labels,
+  contents,
+  *,
+  count: int,
+  metric: Metric,
+) -> jax.Array:
+  distances = pairwise_distances(queries, vectors, metric)
+  other = (query_labels[:, None] != labels) & (
+    query_contents[:, None] != contents
+  )
+  negated, index = jax.lax.top_k(jnp.where(other, -distances, -jnp.inf), count)
+  return jnp.where(negated > -jnp.inf, index, -1)

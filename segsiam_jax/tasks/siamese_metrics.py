@@ -1,0 +1,200 @@
+"""Metrics of embeddings by a protocol: verification, few-shot, retrieval.
+
+Scores are larger for more alike pairs, see `ops.similarity`. All that a run
+needs to decide later is among the metrics of its checkpoint: `threshold` is the
+score from which on two images count as the same.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax import metrics
+from segsiam_jax.metrics.gather import gather
+from segsiam_jax.ops.similarity import Head, LearnedWeights, similarity
+
+# Pairs, and numbers of embeddings, that are scored at a time.
+_BLOCK, _BLOCK_FLOATS = 1 << 14, 1 << 24
+
+
+class EvaluationProtocol(Protocol):
+  """See `data.protocol.Protocol`."""
+
+  labels: np.ndarray
+  contents: np.ndarray
+  pairs: Any
+  trials: Mapping[str, Any]
+  independent: bool
+
+
+class SiameseMetrics:
+  """Embeddings of a split, and what they are worth.
+
+  Attributes:
+    protocol: what they are evaluated on.
+  """
+
+  def __init__(
+    self,
+    protocol: EvaluationProtocol,
+    head: Head,
+    far: float,
+    fars: Sequence[float] = (),
+  ):
+    """Starts without embeddings.
+
+    Args:
+      protocol: of the split.
+      head: how embeddings compare.
+      far: false accept rate that the threshold is set for.
+      fars: rates at which the true accept rate is told, as far as there are
+        enough different pairs to measure them.
+    """
+    self.protocol = protocol
+    self._head, self._far, self._fars = head, far, tuple(fars)
+    self._rows: dict[int, np.ndarray] = {}
+    self._learned: LearnedWeights | None = None
+
+  def add(
+    self, batch: Mapping[str, Any], predictions: Mapping[str, np.ndarray]
+  ) -> None:
+    """Takes this process's rows of a batch."""
+    index = np.asarray(batch["index"])
+    for row in np.flatnonzero(np.asarray(batch["mask"])):
+      self._rows[int(index[row])] = np.array(predictions["embeddings"][row])
+    if "weights" in predictions:
+      self._learned = LearnedWeights(
+        np.array(predictions["weights"][0]), np.array(predictions["bias"][0])
+      )
+
+  def gather(self) -> "SiameseMetrics":
+    """Those of all processes together, on every process."""
+    self._rows = dict(gather(list(self._rows.items())))
+    return self
+
+  @property
+  def embeddings(self) -> np.ndarray:
+    """(n, D) float32, in the order of the source."""
+    missing = set(range(len(self.protocol.labels))) - set(self._rows)
+    if missing:
+      raise ValueError(
+        f"{len(missing)} of {len(self.protocol.labels)} examples were not "
+        f"embedded (first: {min(missing)})"
+      )
+    return np.stack([self._rows[i] for i in range(len(self.protocol.labels))])
+
+  def score(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(..., D) and (..., D) to (...) scores."""
+    return np.asarray(_score(first, second, self._learned, head=self._head))
+
+  def pair_scores(self) -> np.ndarray:
+    """(P,) scores of the protocol's pairs."""
+    pairs, embeddings = self.protocol.pairs, self.embeddings
+    return np.concatenate(
+      [
+        self.score(
+          embeddings[pairs.first[part]], embeddings[pairs.second[part]]
+        )
+        for part in _parts(len(pairs.first), _BLOCK)
+      ]
+    )
+
+  def compute(self) -> dict[str, float]:
+    """The metrics by name."""
+    out = {}
+    for name, trials in self.protocol.trials.items():
+      out |= self._few_shot(name, trials)
+    if self.protocol.pairs is not None:
+      out |= self._verification()
+    # A ranking needs a metric, which learned weights are not.
+    if self._head != "learned":
+      out |= self._retrieval()
+    return out
+
+  def _few_shot(self, name: str, trials: Any) -> dict[str, float]:
+    embeddings = self.embeddings
+    right = []
+    size = trials.support[0].size * embeddings.shape[1]
+    for part in _parts(len(trials.query), max(1, _BLOCK_FLOATS // size)):
+      support = embeddings[trials.support[part]]
+      query = embeddings[trials.query[part]]
+      if self._head == "learned":
+        scores = self.score(query[:, None, None], support).mean(axis=-1)
+      else:
+        # Prototypes (Snell et al.); with one shot, the example itself.
+        scores = self.score(query[:, None], support.mean(axis=2))
+      answers = jnp.asarray(trials.answer[part])
+      right.append(np.asarray(metrics.top_1_with_ties(scores, answers)))
+    right = np.concatenate(right)
+    accuracy = float(right.mean())
+    if self.protocol.independent:
+      interval = metrics.wilson_interval(right.sum(), len(right))
+    else:
+      _, episode = np.unique(trials.episode, return_inverse=True)
+      means = np.bincount(episode, right) / np.bincount(episode)
+      std = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+      interval = metrics.t_interval(accuracy, std, len(means))
+    return {
+      name: accuracy,
+      f"{name}_low": interval.low,
+      f"{name}_high": interval.high,
+    }
+
+  def _verification(self) -> dict[str, float]:
+    pairs, scores = self.protocol.pairs, self.pair_scores()
+    num_different = np.count_nonzero(~pairs.same)
+    out = {
+      "auc": metrics.roc_auc(scores, pairs.same),
+      "eer": metrics.equal_error_rate(scores, pairs.same).rate,
+    }
+    if len(np.unique(pairs.fold)) > 1:
+      folds = metrics.k_fold_verification(scores, pairs.same, pairs.fold)
+      out["verification_accuracy"] = folds.mean
+      out["verification_accuracy_se"] = folds.standard_error
+    for far in self._fars:
+      if far * num_different >= 1:
+        point = metrics.tar_at_far(scores, pairs.same, far)
+        out[f"tar_at_far_{far:g}"] = point.tar
+    point = metrics.tar_at_far(scores, pairs.same, self._far)
+    out |= {
+      "threshold": point.threshold,
+      "threshold_far": point.far,
+      "threshold_tar": point.tar,
+    }
+    for number, kind in enumerate(pairs.kinds):
+      of_kind = ~pairs.same & (pairs.kind == number)
+      if of_kind.any():
+        chosen = pairs.same | of_kind
+        out[f"eer/{kind}"] = metrics.equal_error_rate(
+          scores[chosen], pairs.same[chosen]
+        ).rate
+        out[f"auc/{kind}"] = metrics.roc_auc(scores[chosen], pairs.same[chosen])
+        accepted = scores[of_kind] >= point.threshold
+        out[f"threshold_far/{kind}"] = float(accepted.mean())
+    return out
+
+  def _retrieval(self) -> dict[str, float]:
+    ranking = metrics.rank_gallery(
+      self.embeddings,
+      self.protocol.labels,
+      query_ids=self.protocol.contents,
+      metric=self._head,
+    )
+    if not (ranking.num_relevant > 0).any():
+      return {}
+    out = metrics.retrieval_metrics(ranking, recall_at=())
+    out["map_at_r"] = out.pop("mean_average_precision_at_r")
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="head")
+def _score(first, second, learned, *, head: Head) -> jax.Array:
+  return similarity(first, second, head, learned)
+
+
+def _parts(count: int, block: int) -> list[slice]:
+  return [slice(start, start + block) for start in range(0, count, block)]
