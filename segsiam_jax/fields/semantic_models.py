@@ -6,6 +6,7 @@ from segsiam_jax.fields.base import Fail, Field, one_of, within
 
 ENCODERS = (
   "plain",
+  "resnet10",
   "resnet18",
   "resnet34",
   "resnet50",
