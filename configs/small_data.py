@@ -16,7 +16,7 @@ _MODELS = {
   "unet_no_skips": (
     "unet",
     {"depth": 3, "base_width": 16, "skips": False},
-    3e-3,
+    1e-2,
   ),
   "fcn8s": (
     "fcn",

@@ -72,10 +72,14 @@ def overlay(
   Returns:
     (H, W, 3) uint8.
   """
-  rgb = to_rgb(image).astype(np.float32)
-  tint = palette(num_classes)[label]
-  mixed = (1 - alpha) * rgb + alpha * tint
-  return np.where((label == 0)[..., None], rgb, mixed).astype(np.uint8)
+  rgb = to_rgb(image)
+  tints = palette(num_classes).astype(np.float32)
+  mixed = np.empty_like(rgb)
+  # Floats of one row at a time: images may be large.
+  for row, colors, classes in zip(mixed, rgb, label, strict=True):
+    tinted = (1 - alpha) * colors + alpha * tints[classes]
+    row[:] = np.where((classes == 0)[:, None], colors, tinted)
+  return mixed
 
 
 def draw_objects(

@@ -1,6 +1,7 @@
 """The files of a prediction: which to read, what to call and how to write."""
 
 import collections
+import io
 import itertools
 import json
 import logging
@@ -113,11 +114,13 @@ def save_png(path: epath.Path, array: np.ndarray, num_classes: int = 0) -> None:
 def save_pages(path: epath.Path, volume: np.ndarray) -> None:
   """Writes (D, H, W) uint8 as a TIFF of D pages, compressed without loss."""
   first, *others = (Image.fromarray(page) for page in volume)
-  with path.open("wb") as file:
-    first.save(
-      file,
-      "TIFF",
-      save_all=True,
-      append_images=others,
-      compression="tiff_deflate",
-    )
+  # Pillow reads back what it wrote of earlier pages.
+  buffer = io.BytesIO()
+  first.save(
+    buffer,
+    "TIFF",
+    save_all=True,
+    append_images=others,
+    compression="tiff_deflate",
+  )
+  path.write_bytes(buffer.getbuffer())
