@@ -7,6 +7,7 @@ complete, so that a killed run never leaves half a checkpoint behind.
 
 import contextlib
 import functools
+import json
 import math
 import os
 import re
@@ -298,6 +299,16 @@ def _nest(leaves: Mapping[str, Any], renamed: Mapping[str, str]) -> PyTree:
       node = node.setdefault(key, {})
     node[keys[-1]] = leaf
   return tree
+
+
+def metrics_of(checkpoint: str) -> dict[str, float]:
+  """Those of the evaluation at a checkpoint; {} if there was none.
+
+  Args:
+    checkpoint: its folder (see `find`).
+  """
+  file = paths.resolve(checkpoint) / "metrics" / "metrics"
+  return json.loads(file.read_text()) if file.exists() else {}
 
 
 def step_of(checkpoint: str) -> int:

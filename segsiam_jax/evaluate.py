@@ -41,6 +41,7 @@ class Evaluator:
     mesh: Mesh,
     backend: str,
     num_pictures: int = 0,
+    thorough: bool = False,
   ):
     """Prepares the steps.
 
@@ -50,11 +51,13 @@ class Evaluator:
         them on every process.
       mesh: the devices.
       backend: 'jit' or 'pmap'.
-      num_pictures: how many rows of the first batches to draw.
+      num_pictures: how many rows of the first batches to draw; 0 for no
+        plots, either.
+      thorough: whether plots may take their time.
     """
     self._task, self._data = task, data
     self._mesh, self._backend = mesh, backend
-    self._num_pictures = num_pictures
+    self._num_pictures, self._thorough = num_pictures, thorough
     self._eval_step = steps.make_eval_step(task, mesh=mesh, backend=backend)
     self._predict_step = steps.make_predict_step(
       task, mesh=mesh, backend=backend
@@ -101,16 +104,35 @@ class Evaluator:
     if so_far is not None:
       total = merge_all(total, widen(so_far))
     metrics = compute_all(total)
+    plots = {}
     if host is not None:
-      metrics |= host.gather().compute()
-    return Evaluation(metrics, pictures[: self._num_pictures])
+      host = host.gather()
+      metrics |= host.compute()
+      draws = self._task.plots is not None and self._num_pictures
+      if draws and jax.process_index() == 0:
+        plots = self._task.plots(host, self._data.source, self._thorough)
+    return Evaluation(metrics, pictures[: self._num_pictures], plots)
 
 
 class Evaluation(NamedTuple):
-  """Metrics by name, and pictures of one size."""
+  """What an evaluation found.
+
+  Attributes:
+    metrics: by name.
+    pictures: of examples, of one size.
+    plots: of the whole split, by name.
+  """
 
   metrics: dict[str, float]
   pictures: list[np.ndarray]
+  plots: dict[str, np.ndarray]
+
+  def show(self, writer: writers.Writer, step: int) -> None:
+    """Writes pictures and plots."""
+    if self.pictures:
+      writer.image(step, "eval", overlays.grid(self.pictures, columns=2))
+    for name, plot in self.plots.items():
+      writer.image(step, f"eval_{name}", plot)
 
 
 def evaluate(
@@ -148,14 +170,14 @@ def evaluate(
     mesh=mesh,
     backend=config.backend,
     num_pictures=config.train.num_pictures,
+    thorough=True,
   )
-  metrics, pictures = evaluator(state)
+  result = evaluator(state)
   step = checkpoint.step_of(folder)
   writer = writers.Writer(workdir, total_steps=step, start_step=step)
   split = f"eval:{config.data.eval_split}"
-  writer.scalars(step, split, metrics)
-  if pictures:
-    writer.image(step, "eval", overlays.grid(pictures, columns=2))
-  _logger.info("%s, %s\n%s", folder, split, writers.table(metrics))
+  writer.scalars(step, split, result.metrics)
+  result.show(writer, step)
+  _logger.info("%s, %s\n%s", folder, split, writers.table(result.metrics))
   writer.close()
-  return metrics
+  return result.metrics

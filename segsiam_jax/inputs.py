@@ -142,7 +142,9 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
   if train:
     if data.singles == "drop":
       source = identities.without_singles(source)
-    identities.check_identities(source, f"{data.name} {split!r}")
+    identities.check_identities(
+      source, f"{data.name} {split!r}", singles=data.singles == "keep"
+    )
     plan = sampling.make_plan(
       identities.Index.of(source),
       sampling.Sampling(

@@ -11,7 +11,6 @@ from segsiam_jax import (
   checkpoint,
   hard_negatives,
   inputs,
-  overlays,
   paths,
   runs,
   runtime,
@@ -137,8 +136,7 @@ def train_and_evaluate(
       writer.event(
         "evaluation at step %d\n%s", step, writers.table(result.metrics)
       )
-      if result.pictures:
-        writer.image(step, "eval", overlays.grid(result.pictures, columns=2))
+      result.show(writer, step)
       return result.metrics
 
     def log(step: int, metrics: Metrics) -> None:

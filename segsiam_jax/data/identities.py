@@ -198,12 +198,16 @@ class Index:
     return int(rng.choice(members)) if len(members) else None
 
 
-def check_identities(source: IdentitySource, where: str) -> None:
+def check_identities(
+  source: IdentitySource, where: str, singles: bool = False
+) -> None:
   """Raises `UserError` where identities cannot be learned from.
 
   Args:
     source: of a training split.
     where: its name, for the message.
+    singles: whether identities may have one image; they only differ from
+      others, such as forgeries do.
   """
   index = Index.of(source)
   empty = np.flatnonzero(index.counts == 0)
@@ -215,7 +219,7 @@ def check_identities(source: IdentitySource, where: str) -> None:
   paired = np.zeros(index.num_identities, bool)
   paired[index.with_a_pair()] = True
   alone = np.flatnonzero(~paired)
-  if len(alone):
+  if len(alone) and not (singles and paired.any()):
     raise UserError(
       f"{where}: {_named(source, alone)} one image alone (copies not counted), "
       "which makes no pair; add images, or leave such identities out with "

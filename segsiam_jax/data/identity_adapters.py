@@ -73,7 +73,7 @@ def _celeb_a(record, features) -> tuple[int, str]:
   return _number("Identity_No")(record["identity"], features)
 
 
-def _white_ink(image: np.ndarray) -> np.ndarray:
+def white_ink(image: np.ndarray) -> np.ndarray:
   """Black ink on white, three channels -> white on black, one channel."""
   return 255 - image[..., :1]
 
@@ -104,7 +104,7 @@ IDENTITIES: dict[str, IdentityAdapter] = {
     identity=_class_label("label"),
     group=_class_label("alphabet"),
     features=("label", "alphabet"),
-    to_image=_white_ink,
+    to_image=white_ink,
     download=_build("omniglot"),
   ),
   "tfds:lfw": IdentityAdapter(

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from segsiam_jax.data import (
   cedar,
   documents,
+  identity_adapters,
   image_files,
   lfw,
   omniglot,
   pair_list,
 )
 from segsiam_jax.data.identities import IdentitySource
-from segsiam_jax.data.identity_adapters import TfdsIdentities
 
 # (folder, split) -> source.
 READERS: dict[str, Callable[[str, str], IdentitySource]] = {
@@ -22,6 +24,19 @@ READERS: dict[str, Callable[[str, str], IdentitySource]] = {
   "pages": documents.PagesSource,
   "pairs": pair_list.open_pair_list,
 }
+
+
+# What a reader makes of a file's image; others take it as it is.
+TO_IMAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  "omniglot": identity_adapters.white_ink,
+  "tfds:omniglot": identity_adapters.white_ink,
+  "cedar": cedar.ink,
+}
+
+
+def as_in(name: str, image: np.ndarray) -> np.ndarray:
+  """A file's image, (H, W, C) uint8, as an example of a data set has it."""
+  return TO_IMAGE.get(name, image_files.as_it_is)(image)
 
 
 def open_identities(
@@ -39,4 +54,4 @@ def open_identities(
   """
   if name in READERS:
     return READERS[name](data_dir, split)
-  return TfdsIdentities(name, split, data_dir or None)
+  return identity_adapters.TfdsIdentities(name, split, data_dir or None)

@@ -6,7 +6,7 @@ import io
 import logging
 import pathlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -18,6 +18,10 @@ from segsiam_jax.data.identities import IdentitySource, Pairs
 from segsiam_jax.errors import UserError
 
 _logger = logging.getLogger(__name__)
+
+
+def as_it_is(image: np.ndarray) -> np.ndarray:
+  return image
 
 
 class ImageFiles(IdentitySource):
@@ -45,6 +49,7 @@ class ImageFiles(IdentitySource):
     *,
     groups: Sequence[int] | None = None,
     pairs: Pairs | None = None,
+    to_image: Callable[[np.ndarray], np.ndarray] = as_it_is,
   ):
     """Takes the examples in their order.
 
@@ -55,6 +60,8 @@ class ImageFiles(IdentitySource):
       class_names: name of each identity.
       groups: of each example; None for one group.
       pairs: of examples, by index.
+      to_image: (H, W, C) uint8 of a file -> that of the example; a function of
+        a module, so that reading processes know it.
 
     Raises:
       UserError: a file cannot be read.
@@ -69,6 +76,7 @@ class ImageFiles(IdentitySource):
     )
     self.class_names = tuple(class_names)
     self.pairs = pairs
+    self._to_image = to_image
     with futures.ThreadPoolExecutor() as pool:
       digests = list(pool.map(_digest, self.paths))
     numbers: dict[bytes, int] = {}
@@ -82,7 +90,7 @@ class ImageFiles(IdentitySource):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return {
-      "image": images.read_image(self.paths[index]),
+      "image": self._to_image(images.read_image(self.paths[index])),
       "label": int(self.labels[index]),
       "group": int(self.groups[index]),
       "id": self.ids[index],
@@ -171,8 +179,8 @@ def _digest(path: pathlib.Path) -> bytes:
   """Of a file that is an image, as far as its header tells."""
   try:
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)):
-      pass
+    if path.suffix.lower() != ".npy":
+      Image.open(io.BytesIO(content)).close()
   except (OSError, SyntaxError, ValueError) as error:
     reason = str(error).partition(" <")[0]
     raise UserError(f"{path}: not a readable image ({reason})") from error

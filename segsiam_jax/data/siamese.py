@@ -23,6 +23,7 @@ class SiameseRows:
     channels: of a row's image.
     fit: how an image comes to that size: 'resize' stretches it; 'pad' shrinks
       it, its shape kept, if it is too large and adds zeros around it;
+      'crop' takes the middle as it is, likewise with zeros around it;
       'moments' centres bright strokes on zeros and scales them to one height
       and width (see `moments_window`).
   """
@@ -67,6 +68,13 @@ class SiameseRows:
       return images.resize_image(image, self.image_size, window)
     size = images.fitted_size(image.shape[:2], self.image_size, self.fit)
     image = images.resize_image(image, size)
+    if self.fit == "crop":
+      top, left = (
+        max(0, have - want) // 2
+        for have, want in zip(image.shape[:2], self.image_size, strict=True)
+      )
+      height, width = self.image_size
+      image = image[top : top + height, left : left + width]
     room = np.subtract(self.image_size, image.shape[:2])
     pads = [(gap // 2, gap - gap // 2) for gap in room.tolist()]
     return np.pad(image, [*pads, (0, 0)])

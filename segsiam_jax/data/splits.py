@@ -1,4 +1,4 @@
-"""What a split names: 'NAME', 'NAME[a:b]' or 'NAME[part=a:b,part=a:b]'."""
+"""What a split names: 'NAME', 'NAME[a:b]' or 'NAME[part=a:b,part=!a:b]'."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from segsiam_jax.errors import UserError
 
-_BOUNDS = r"-?\d*%?:-?\d*%?"
+_BOUNDS = r"!?-?\d*%?:-?\d*%?"
 _SPLIT = re.compile(
   rf"(?P<name>[^\[\]]+)(?:\[(?P<parts>{_BOUNDS}|"
   rf"\w+={_BOUNDS}(?:,\w+={_BOUNDS})*)\])?"
@@ -33,7 +33,7 @@ class Split(NamedTuple):
     """
     if of not in self.parts:
       return items
-    start, stop = self.parts[of].split(":")
+    start, stop = self.parts[of].removeprefix("!").split(":")
 
     def bound(text: str, default: int) -> int:
       if not text:
@@ -42,14 +42,18 @@ class Split(NamedTuple):
         return round(len(items) * int(text[:-1]) / 100)
       return int(text)
 
-    return items[bound(start, 0) : bound(stop, len(items))]
+    chosen = slice(bound(start, 0), bound(stop, len(items)))
+    if self.parts[of].startswith("!"):
+      left_out = set(range(len(items))[chosen])
+      return [item for n, item in enumerate(items) if n not in left_out]
+    return items[chosen]
 
 
 def parse(split: str, parts: tuple[str, ...] = ()) -> Split:
   """Takes a split apart.
 
   Args:
-    split: counts or percentages select, as in TFDS.
+    split: counts or percentages select, as in TFDS; after '!' they leave out.
     parts: what may be counted; () if a split does not say, as 'train[:80%]'.
 
   Raises:
@@ -59,6 +63,8 @@ def parse(split: str, parts: tuple[str, ...] = ()) -> Split:
   ['b', 'c', 'd', 'e']
   >>> parse("all[people=1:3]", ("people",)).part(list("abcde"), "people")
   ['b', 'c']
+  >>> parse("all[!1:3]").part(list("abcde"))
+  ['a', 'd', 'e']
   """
   match = _SPLIT.fullmatch(split)
   forms = ["NAME"] + [f"NAME[{name}=a:b]" for name in parts]

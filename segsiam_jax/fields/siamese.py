@@ -57,8 +57,9 @@ FIELDS: dict[str, Field] = {
   ),
   "data.fit": Field(
     "resize",
-    "how images come to that size; 'moments' centres and scales bright strokes",
-    one_of("resize", "pad", "moments"),
+    "how images come to that size; 'crop' cuts the middle out, 'moments' "
+    "centres and scales bright strokes",
+    one_of("resize", "pad", "crop", "moments"),
   ),
   "data.class_names": Field(
     ("",), "identities of the training split; filled in", empty=True
@@ -66,8 +67,9 @@ FIELDS: dict[str, Field] = {
   "data.keep": Field(False, "keep prepared images in memory"),
   "data.singles": Field(
     "error",
-    "what to do with training identities of one image",
-    one_of("error", "drop"),
+    "training identities of one image: refuse or drop them, or keep them to "
+    "differ from others",
+    one_of("error", "drop", "keep"),
   ),
   "data.shared_identities": Field(
     False, "allow identities in training and evaluation alike"
@@ -197,6 +199,13 @@ FIELDS: dict[str, Field] = {
   ),
 }
 
+FIELDS |= {
+  "predict.gallery": Field("", "file of known identities, to look in"),
+  "predict.enroll": Field(False, "add the inputs to the gallery instead"),
+  "predict.matches": Field(5, "identities told of each input", within(1)),
+  "predict.batch_size": Field(32, "images at once, all devices", within(1)),
+}
+
 _NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
 
 
@@ -258,6 +267,8 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("data.image_size", "SigNet needs 91 pixels; the paper has 155x220")
   if config.augment.turn != "none" and len(set(data.image_size)) > 1:
     fail("augment.turn", "quarter turns need a square data.image_size")
+  if config.predict.enroll and not config.predict.gallery:
+    fail("predict.enroll", "name the file with config.predict.gallery")
   used = [name for name in LOSSES if loss[name]]
   if not used:
     fail("loss.triplet", "no loss is left; give one a weight")

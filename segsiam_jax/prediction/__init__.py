@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import ml_collections
 from etils import epath
 
-from segsiam_jax.prediction import semantic
+from segsiam_jax.prediction import semantic, siamese
 
 Predictor = Callable[
   [
@@ -24,4 +24,7 @@ Predictor = Callable[
   list[str],
 ]
 
-PREDICTORS: dict[str, Predictor] = {"semantic": semantic.predict_files}
+PREDICTORS: dict[str, Predictor] = {
+  "semantic": semantic.predict_files,
+  "siamese": siamese.predict_files,
+}

@@ -60,6 +60,9 @@ class Task(NamedTuple):
     host_metrics: source of the split -> empty `HostMetrics`, or None. A row's
       `index` is its example's in the source.
     watch: training metrics by name -> a warning for people, or ''.
+    plots: (host metrics of all processes, source, thorough) -> (h, w, 3) uint8
+      pictures of the whole split by name; not `thorough` in training, which
+      waits for them. Or None.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -70,6 +73,7 @@ class Task(NamedTuple):
   draw: Callable[[Batch, Mapping[str, np.ndarray]], list[np.ndarray]]
   host_metrics: Callable[[Any], HostMetrics] | None = None
   watch: Callable[[Mapping[str, float]], str] = lambda values: ""
+  plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
 
 
 def global_mean(

@@ -237,5 +237,6 @@ def make_task(
     host_metrics=lambda source: SiameseMetrics(
       source.protocol, config.model.head, config.eval.far, config.eval.fars
     ),
+    plots=SiameseMetrics.plots,
     watch=watch,
   )

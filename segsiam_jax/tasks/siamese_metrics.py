@@ -16,6 +16,7 @@ import numpy as np
 from segsiam_jax import metrics
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.ops.similarity import Head, LearnedWeights, similarity
+from segsiam_jax.tasks import pair_plots
 
 # Pairs, and numbers of embeddings, that are scored at a time.
 _BLOCK, _BLOCK_FLOATS = 1 << 14, 1 << 24
@@ -115,6 +116,37 @@ class SiameseMetrics:
       out |= self._retrieval()
     return out
 
+  def plots(self, source: Any, thorough: bool) -> dict[str, np.ndarray]:
+    """ROC, distances, the hardest pairs and the embeddings in the plane.
+
+    Args:
+      source: of the split.
+      thorough: whether to take seconds for a better plane.
+
+    Returns:
+      (h, w, 3) uint8 pictures by name.
+    """
+    out, pairs = {}, self.protocol.pairs
+    if pairs is not None:
+      scores = self.pair_scores()
+      scored = pair_plots.ScoredPairs(
+        pairs.first, pairs.second, pairs.same, scores, pairs.kind, pairs.kinds
+      )
+      point = metrics.tar_at_far(scores, pairs.same, self._far)
+      out = {
+        "roc": scored.roc(),
+        "distances": scored.distances(point.threshold),
+        "hardest_pairs": scored.hardest(source),
+      }
+    return out | {
+      "embeddings": pair_plots.projection(
+        self.embeddings,
+        self.protocol.labels,
+        source.class_names,
+        "tsne" if thorough else "pca",
+      )
+    }
+
   def _few_shot(self, name: str, trials: Any) -> dict[str, float]:
     embeddings = self.embeddings
     right = []
@@ -129,7 +161,7 @@ class SiameseMetrics:
         scores = self.score(query[:, None], support.mean(axis=2))
       answers = jnp.asarray(trials.answer[part])
       right.append(np.asarray(metrics.top_1_with_ties(scores, answers)))
-    right = np.concatenate(right)
+    right = np.concatenate(right).astype(np.float64)
     accuracy = float(right.mean())
     if self.protocol.independent:
       interval = metrics.wilson_interval(right.sum(), len(right))

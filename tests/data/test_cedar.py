@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import cedar, identities
+from segsiam_jax.data import cedar, identities, sampling
 from segsiam_jax.errors import UserError
 
 WRITERS, COUNT = 12, 4
@@ -57,7 +57,9 @@ def test_writers_are_in_the_order_of_their_numbers(root):
   example = source[9 * COUNT + 1]
   assert example["id"] == "full_org/original_10_2.png"
   assert example["label"] == example["group"] == 9
-  assert example["image"][1, 0, 0] == 102
+  # The row of ink; what is lighter is paper.
+  assert (example["image"][0] == 254).all()
+  assert (example["image"][1:] == 0).all()
 
 
 def test_folds_are_of_writers(root):
@@ -79,6 +81,26 @@ def test_forgeries_are_like_nothing_else(root):
   for _ in range(20):
     other = index.draw_other_identity(0, rng, within_group=True)
     assert source.ids[other].startswith("full_forg/forgeries_1_")
+
+
+def test_training_pairs_are_genuine_or_skilled(root):
+  source = cedar.open_cedar(str(root), "all")
+  identities.check_identities(source, "train", singles=True)
+  plan = sampling.make_plan(
+    identities.Index.of(source),
+    sampling.Sampling("pairs", batch_size=16, within_group=True),
+  )
+  kinds = set()
+  for number in range(5):
+    batch = plan[number]
+    for first, second in zip(batch["image"], batch["other"], strict=True):
+      one, other = source.ids[first], source.ids[second]
+      assert "original" in one and writer_of(one) == writer_of(other)
+      kinds.add("forgeries" in other)
+      assert (source.labels[first] == source.labels[second]) == (
+        "original" in other
+      )
+  assert kinds == {True, False}
 
 
 def test_writer_disjoint_splits(root):
@@ -137,3 +159,20 @@ def test_bad_input(root, spoil, split, message):
   with pytest.raises(UserError, match=message) as caught:
     cedar.open_cedar(str(root), split)
   assert "\n" not in str(caught.value)
+
+
+def test_ink_is_bright_on_nothing(rng):
+  paper = rng.normal(225, 5, (40, 60)).clip(0, 255)
+  scan = paper.copy()
+  scan[10:14, 5:50] = rng.normal(60, 15, (4, 45)).clip(0, 140)
+  scan = scan.astype(np.uint8)
+  found = cedar.ink(scan[..., None])
+  assert found.shape == (40, 60, 1)
+  written = np.zeros((40, 60), bool)
+  written[10:14, 5:50] = True
+  assert (found[~written] == 0).all()
+  np.testing.assert_array_equal(found[written, 0], 255 - scan[written])
+  # Another scanner's paper leaves no trace.
+  darker = np.where(written, scan, scan - 40).astype(np.uint8)
+  np.testing.assert_array_equal(cedar.ink(darker[..., None]), found)
+  assert cedar.ink(np.full((4, 4, 3), 250, np.uint8)).shape == (4, 4, 1)

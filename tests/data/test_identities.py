@@ -107,6 +107,10 @@ def test_mistakes_are_one_line():
   with pytest.raises(UserError, match="one identity alone"):
     identities.check_identities(Numbers([0, 0]), "train")
   identities.check_identities(Numbers([0, 0, 1, 1]), "train")
+  # Some may only differ from others, but not all.
+  identities.check_identities(Numbers([0, 0, 1]), "train", singles=True)
+  with pytest.raises(UserError, match="identities n0, n1 have one image"):
+    identities.check_identities(Numbers([0, 1]), "train", singles=True)
   with pytest.raises(UserError, match=r"share identities: n1 \(1 in all\)"):
     identities.check_disjoint(
       Numbers([0, 0, 1, 1]), Numbers([0, 0], names=("n1", "n5"))

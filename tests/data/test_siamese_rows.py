@@ -24,6 +24,15 @@ def test_fits():
     siamese.SiameseRows((10, 10), 2, "pad").image(np.zeros((4, 4, 3), np.uint8))
 
 
+def test_crops_are_the_middle():
+  image = np.arange(60, dtype=np.uint8).reshape(6, 10, 1)
+  rows = siamese.SiameseRows((4, 4), 1, "crop").image(image)
+  np.testing.assert_array_equal(rows, image[1:5, 3:7])
+  rows = siamese.SiameseRows((8, 4), 1, "crop").image(image)
+  np.testing.assert_array_equal(rows[1:7], image[:, 3:7])
+  assert not rows[0].any() and not rows[7].any()
+
+
 def test_moments_undo_place_and_size():
   rows = siamese.SiameseRows((32, 32), 1, "moments")
   one = rows.image(strokes())

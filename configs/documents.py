@@ -1,0 +1,82 @@
+"""Scans and photographs of documents, matched to their pages.
+
+Pages are drawn: text, headings, tables, forms, on letterheads that four pages
+share; each has two scans and two photographs (`docs/siamese_data.md`). Nothing
+to download; drawing them takes about half a minute. The test has 200 pages that
+training has not seen, and looks for each of their 800 copies among them all
+(`200_way_1_shot`).
+
+  python -m segsiam_jax.main --config=configs/documents.py \
+    --workdir=runs/documents
+
+Your own pages, or RVL-CDIP's, are degraded in the same way as they are read:
+
+  ... --config=configs/documents.py:pages --config.data.dir=DIR \
+    --config.data.train_split='train[:2000]' --config.data.eval_split=test
+
+Is this photograph of that page? Which page does it show?
+
+  python -m segsiam_jax.main --mode=predict --workdir=runs/documents \
+    --input=page.png,photo.jpg
+"""
+
+from segsiam_jax.config import default_config
+
+
+def get_config(arg: str = ""):
+  config = default_config("siamese", "conv4")
+  config.data.name = "documents"
+  config.data.image_size = (112, 80)
+  config.data.channels = 1
+  config.data.mean = (200.0,)
+  config.data.std = (60.0,)
+  config.data.keep = True
+  config.model.width = 32
+  config.model.embedding_size = 128
+  config.loss.triplet = 0.0
+  config.loss.supervised_contrastive = 1.0
+  # Twelve pages of three families, each with all of its copies.
+  config.batch.per_identity = 5
+  config.batch.within_group = True
+  config.augment.rotate = 5.0
+  config.augment.shear = 0.05
+  config.augment.scale = (0.9, 1.1)
+  config.augment.translate = 0.05
+  config.augment.brightness = 0.1
+  config.augment.contrast = (0.8, 1.2)
+  config.augment.noise = 0.03
+  config.optimizer.learning_rate = 2e-3
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.warmup_steps = 20
+  config.optimizer.clip_norm = 1.0
+  config.train.batch_size = 60
+  config.train.eval_batch_size = 100
+  config.train.num_steps = 500
+  config.train.eval_every = 100
+  config.train.checkpoint_every = 100
+  config.train.best_metric = "200_way_1_shot"
+  config.eval.within_group = True
+  if arg == "pages":
+    config.data.name = "pages"
+    config.data.keep = False
+    config.batch.within_group = False
+    config.eval.within_group = False
+    config.train.best_metric = "map_at_r"
+  elif arg == "debug":
+    config.data.train_split = "validation"
+    config.data.eval_split = "validation"
+    config.data.shared_identities = True
+    config.data.image_size = (48, 32)
+    config.model.width = 8
+    config.batch.per_identity = 2
+    config.eval.pairs = 200
+    config.train.best_metric = "auc"
+    config.train.batch_size = 8
+    config.train.num_steps = 4
+    config.train.log_every = 2
+    config.train.eval_every = 2
+    config.train.checkpoint_every = 2
+    config.optimizer.warmup_steps = 1
+  elif arg:
+    raise ValueError(f"{arg!r} is none of 'debug', 'pages'")
+  return config

@@ -1,0 +1,83 @@
+"""Is this signature genuine? CEDAR, with writers who were never seen.
+
+SigNet (Dey et al. 2017) with contrastive loss, on 155x220 pixels of ink without
+paper. Writers 1 to 45 train, 46 to 50 choose the checkpoint and its threshold,
+51 to 55 are the test:
+
+  python -m segsiam_jax.main --config=configs/signatures_cedar.py \
+    --workdir=runs/signatures --config.data.dir=CEDAR
+  python -m segsiam_jax.main --mode=eval --workdir=runs/signatures \
+    --config.data.eval_split='all[writers=50:]'
+
+CEDAR holds full_org/original_1_1.png and full_forg/forgeries_1_1.png and so on
+(ask the Center of Excellence for Document Analysis and Recognition, Buffalo).
+`auc/random` and `eer/random` are of other people's signatures, `auc/skilled`
+and `eer/skilled` of forgeries; `threshold_far/...` are the rates at which the
+threshold accepts them.
+
+Training sees skilled forgeries of the 45 writers: each genuine signature comes
+with another one of its writer, or with a forgery of it. `:random` trains
+without forgeries, as where none can be had.
+
+Not measured here. For SigNet on CEDAR the paper reports 100 % of five writers
+at the threshold that is best for them; do not expect it of a threshold chosen
+on others, nor take five writers for evidence.
+
+`:debug` runs SigNet on handwritten digits for some steps, without CEDAR.
+"""
+
+from segsiam_jax.config import default_config
+
+
+def get_config(arg: str = ""):
+  config = default_config("siamese", "signet")
+  config.data.name = "cedar"
+  config.data.train_split = "all[writers=:45]"
+  config.data.eval_split = "all[writers=45:50]"
+  config.data.singles = "keep"
+  config.data.image_size = (155, 220)
+  config.data.channels = 1
+  config.data.mean = (0.0,)
+  config.data.std = (60.0,)
+  config.data.keep = True
+  config.loss.triplet = 0.0
+  config.loss.contrastive = 1.0
+  config.loss.contrastive_margin = 1.0
+  config.batch.kind = "pairs"
+  config.batch.within_group = True
+  config.augment.rotate = 5.0
+  config.augment.shear = 0.1
+  config.augment.scale = (0.9, 1.1)
+  config.augment.fill = "zero"
+  config.optimizer.learning_rate = 1e-4
+  config.optimizer.weight_decay = 5e-4
+  config.train.batch_size = 128
+  config.train.eval_batch_size = 64
+  config.train.num_steps = 4000
+  config.train.eval_every = 500
+  config.train.checkpoint_every = 500
+  config.train.best_metric = "eer"
+  config.train.best_mode = "min"
+  if arg == "random":
+    config.data.train_split = "genuine[writers=:45]"
+    config.data.singles = "error"
+    config.batch.within_group = False
+  elif arg == "debug":
+    config.data.name = "digits"
+    config.data.train_split = "train[:60]"
+    config.data.eval_split = "test[:40]"
+    config.data.shared_identities = True
+    config.data.singles = "error"
+    config.data.image_size = (91, 91)
+    config.batch.within_group = False
+    config.train.batch_size = 4
+    config.train.eval_batch_size = 8
+    config.train.num_steps = 2
+    config.train.log_every = 1
+    config.train.eval_every = 2
+    config.train.checkpoint_every = 2
+    config.eval.pairs = 40
+    config.eval.episodes = 4
+  elif arg:
+    raise ValueError(f"{arg!r} is none of 'debug', 'random'")
+  return config

@@ -1,0 +1,309 @@
+"""Are these the same? Files compared, or looked for in a gallery.
+
+* Two files: their score, and whether they show one identity.
+* More files: the nearest other file of each.
+* With `predict.gallery`: the known identities nearest to each file; and with
+  `predict.enroll` the files are added to the gallery instead.
+"""
+
+import itertools
+import json
+import logging
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from segsiam_jax import checkpoint as checkpoint_lib
+from segsiam_jax import paths, runs, runtime, steps
+from segsiam_jax.data import identity_sets, images
+from segsiam_jax.data.siamese import SiameseRows
+from segsiam_jax.errors import UserError
+from segsiam_jax.models.siamese import learned_weights
+from segsiam_jax.ops.similarity import similarity
+from segsiam_jax.prediction import files as files_lib
+from segsiam_jax.prediction.gallery import Gallery
+from segsiam_jax.tasks import pair_plots
+
+_logger = logging.getLogger(__name__)
+
+EMBEDDINGS_FILE = "embeddings.npz"
+PROJECTION_FILE = "projection.png"
+
+
+def predict_files(
+  config: ml_collections.ConfigDict,
+  checkpoint: str,
+  files: Mapping[pathlib.Path, str],
+  target: epath.Path,
+) -> list[str]:
+  """Embeds files and compares them.
+
+  Writes `predictions.jsonl` (see the module), `embeddings.npz` (`embeddings`
+  (n, D) float32 and `files`) and, of three files or more, `projection.png`. An
+  image that is enrolled shows the identity that its folder is named after.
+
+  Args:
+    config: of the run.
+    checkpoint: its folder.
+    files: see `files.list_files`.
+    target: folder to write to.
+
+  Returns:
+    A complaint for every file that could not be read.
+
+  Raises:
+    UserError: the gallery is missing, or another network's.
+  """
+  settings = config.predict
+  embedder = Embedder(config, checkpoint)
+  gallery = None
+  if settings.gallery:
+    gallery = _open_gallery(settings, embedder)
+  embedded, complaints = _embed(files, embedder)
+  if not embedded.files:
+    return complaints
+  _save(target / EMBEDDINGS_FILE, embedded)
+  if settings.enroll:
+    lines = _enroll(settings.gallery, gallery, embedded, embedder)
+  elif gallery is not None:
+    lines = _query(gallery, embedded, embedder, settings.matches)
+  elif len(files) == 2:
+    lines = _compare(embedded, embedder) if not complaints else []
+  else:
+    lines = _neighbours(embedded, embedder)
+  with (target / files_lib.LINES_FILE).open("w") as file:
+    file.writelines(json.dumps(line) + "\n" for line in lines)
+  if len(embedded.files) > 2:
+    files_lib.save_png(target / PROJECTION_FILE, _projection(embedded))
+  return complaints
+
+
+class Embedded(NamedTuple):
+  """Embedded files.
+
+  Attributes:
+    files: their paths.
+    embeddings: (n, D) float32.
+  """
+
+  files: tuple[pathlib.Path, ...]
+  embeddings: np.ndarray
+
+
+class Embedder:
+  """A trained network: images to embeddings, and how they compare.
+
+  Attributes:
+    probe: (D,) the embedding of a fixed image, see `Gallery`.
+    threshold: least score of one identity; None if none was calibrated.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, checkpoint: str):
+    """Loads the weights.
+
+    Args:
+      config: of a Siamese task.
+      checkpoint: its folder.
+    """
+    self._data, self._backend = config.data, config.backend
+    size, channels = tuple(config.data.image_size), config.data.channels
+    self._fit = SiameseRows(size, channels, config.data.fit)
+    self._head = config.model.head
+    mesh = runtime.make_mesh(jax.local_devices())
+    self._mesh = mesh
+    self._rows = -(-config.predict.batch_size // mesh.size) * mesh.size
+    shape = (*size, channels)
+    spec = {"image": jax.ShapeDtypeStruct((self._rows, *shape), np.uint8)}
+    task = runs.make_task(config, spec)
+    self._state = runs.weights_only(task, checkpoint, runtime.replicated(mesh))
+    self._step = steps.make_predict_step(
+      task, mesh=mesh, backend=config.backend
+    )
+    self._learned = jax.device_get(learned_weights(self._state.params))
+    self.threshold = checkpoint_lib.metrics_of(checkpoint).get("threshold")
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    self.probe = self([noise])[0]
+
+  def read(self, path: pathlib.Path) -> np.ndarray:
+    """A file as the network takes it: (H, W, C) uint8."""
+    image = identity_sets.as_in(self._data.name, images.read_image(path))
+    try:
+      return self._fit.image(image)
+    except UserError as error:
+      raise UserError(f"{path}: {error}") from error
+
+  def __call__(self, rows: Iterable[np.ndarray]) -> np.ndarray:
+    """Embeds images: n of (H, W, C) uint8 to (n, D) float32."""
+    rows, parts = iter(rows), []
+    while batch := list(itertools.islice(rows, self._rows)):
+      count = len(batch)
+      batch += [batch[-1]] * (self._rows - count)
+      placed = runtime.to_global(
+        {"image": np.stack(batch)}, self._mesh, self._backend
+      )
+      out = runtime.to_local(self._step(self._state, placed), self._backend)
+      parts.append(np.asarray(out["embeddings"][:count], np.float32))
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+  def score(self, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """(D,) against (n, D): (n,) scores, larger for more alike."""
+    return np.array(similarity(query, embeddings, self._head, self._learned))
+
+  def verdict(self, score: float) -> dict[str, Any]:
+    """What a score means, as predictions.jsonl says it."""
+    line = {
+      "score": round(score, 6),
+      "distance": round(self._distance(score), 6),
+    }
+    if self.threshold is not None:
+      line["threshold"] = round(self.threshold, 6)
+      line["same"] = bool(score >= self.threshold)
+    return line
+
+  def _distance(self, score: float) -> float:
+    if self._head == "cosine":
+      return 1.0 - score
+    if self._head == "learned":
+      return float(1 / (1 + np.exp(score)))
+    return -score
+
+
+def _open_gallery(
+  settings: ml_collections.ConfigDict, embedder: Embedder
+) -> Gallery | None:
+  path = paths.resolve(settings.gallery)
+  if path.exists():
+    return Gallery.load(path, embedder.probe)
+  if not settings.enroll:
+    raise UserError(
+      f"config.predict.gallery = {settings.gallery}: no such file; add images "
+      "to it with --config.predict.enroll=True"
+    )
+  paths.make_writable("--config.predict.gallery", path.parent)
+  return None
+
+
+def _embed(
+  files: Mapping[pathlib.Path, str], embedder: Embedder
+) -> tuple[Embedded, list[str]]:
+  """All files that can be read, and complaints about the others."""
+  read, complaints = [], []
+
+  def rows() -> Iterator[np.ndarray]:
+    for path in files:
+      try:
+        row = embedder.read(path)
+      except UserError as error:
+        complaints.append(str(error))
+        _logger.error("%s", error)
+      else:
+        read.append(path)
+        yield row
+
+  embeddings = embedder(rows())
+  return Embedded(tuple(read), embeddings), complaints
+
+
+def _save(path: epath.Path, embedded: Embedded) -> None:
+  with path.open("wb") as file:
+    np.savez(
+      file,
+      embeddings=embedded.embeddings,
+      files=np.array([str(path) for path in embedded.files]),
+    )
+
+
+def _compare(embedded: Embedded, embedder: Embedder) -> list[dict]:
+  first, second = embedded.embeddings
+  verdict = embedder.verdict(float(embedder.score(first, second[None])[0]))
+  names = [str(path) for path in embedded.files]
+  _logger.info("%s and %s: %s", *names, _in_words(verdict))
+  return [{"first": names[0], "second": names[1], **verdict}]
+
+
+def _neighbours(embedded: Embedded, embedder: Embedder) -> list[dict]:
+  lines = []
+  for index, path in enumerate(embedded.files):
+    line = {"file": str(path)}
+    if len(embedded.files) > 1:
+      scores = embedder.score(embedded.embeddings[index], embedded.embeddings)
+      scores[index] = -np.inf
+      nearest = int(scores.argmax())
+      line["nearest"] = str(embedded.files[nearest])
+      line |= embedder.verdict(float(scores[nearest]))
+    lines.append(line)
+  return lines
+
+
+def _enroll(
+  name: str, gallery: Gallery | None, embedded: Embedded, embedder: Embedder
+) -> list[dict]:
+  identities = [path.resolve().parent.name for path in embedded.files]
+  new = Gallery.of(
+    embedded.embeddings,
+    identities,
+    [str(path) for path in embedded.files],
+    embedder.probe,
+  )
+  joined = new if gallery is None else gallery.enroll(new)
+  joined.save(paths.resolve(name))
+  _logger.info(
+    "%s: %d images of %d identities",
+    name,
+    len(joined.files),
+    len(set(joined.identities)),
+  )
+  return [
+    {"file": str(path), "enrolled": identity}
+    for path, identity in zip(embedded.files, identities, strict=True)
+  ]
+
+
+def _query(
+  gallery: Gallery, embedded: Embedded, embedder: Embedder, count: int
+) -> list[dict]:
+  lines = []
+  for path, embedding in zip(embedded.files, embedded.embeddings, strict=True):
+    matches = gallery.matches(embedding, embedder.score, count)
+    best = embedder.verdict(matches[0].score)
+    known = best.get("same", True)
+    lines.append(
+      {
+        "file": str(path),
+        "identity": matches[0].identity if known else None,
+        **best,
+        "matches": [
+          {
+            "identity": match.identity,
+            "file": match.file,
+            **embedder.verdict(match.score),
+          }
+          for match in matches
+        ],
+      }
+    )
+    name = matches[0].identity if known else "unknown, nearest"
+    if not known:
+      name += f" {matches[0].identity}"
+    _logger.info("%s: %s, %s", path, name, _in_words(best))
+  return lines
+
+
+def _in_words(verdict: Mapping[str, Any]) -> str:
+  words = f"score {verdict['score']:.4g}, distance {verdict['distance']:.4g}"
+  if "same" not in verdict:
+    return f"{words}; no threshold was calibrated"
+  same = "the same" if verdict["same"] else "different"
+  return f"{same} ({words}, threshold {verdict['threshold']:.4g})"
+
+
+def _projection(embedded: Embedded) -> np.ndarray:
+  folders = [path.resolve().parent.name for path in embedded.files]
+  names = sorted(set(folders))
+  labels = np.array([names.index(folder) for folder in folders])
+  return pair_plots.projection(embedded.embeddings, labels, names)
