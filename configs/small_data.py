@@ -16,7 +16,7 @@ _MODELS = {
   "unet_no_skips": (
     "unet",
     {"depth": 3, "base_width": 16, "skips": False},
-    1e-2,
+    3e-3,
   ),
   "fcn8s": (
     "fcn",

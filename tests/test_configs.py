@@ -1,11 +1,14 @@
 """Every config file is valid, says how it is run, and fits its model."""
 
 import importlib.util
+import json
 import pathlib
 
 import pytest
 
+from segsiam_jax import train
 from segsiam_jax.config import validate
+from segsiam_jax.errors import UserError
 
 FILES = sorted(pathlib.Path(__file__).parents[1].glob("configs/*.py"))
 # Those that several runs share and no single one is of.
@@ -40,6 +43,24 @@ def test_config_is_valid_and_says_how_to_run_it(path):
   debug = module.get_config("debug")
   validate(complete(debug))
   assert debug.train.num_steps <= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_debug_runs_where_no_data_are_needed(path, tmp_path):
+  if path.stem in COMPARED:
+    pytest.skip("it has no :debug")
+  config = load(path).get_config("debug")
+  try:
+    validate(config)
+  except UserError as error:
+    pytest.skip(f"it needs the user's data: {error}")
+  # One row a device of the tests at least.
+  config.train.update(batch_size=4, eval_batch_size=4)
+  train.train_and_evaluate(config, str(tmp_path))
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  steps = {json.loads(line)["step"] for line in lines}
+  assert max(steps) == config.train.num_steps
 
 
 def test_compared_configs_differ_in_the_model_alone():
