@@ -161,7 +161,8 @@ def test_ten_thousand_boxes(rng):
 
 
 DECAYS = {
-  "linear": lambda iou: 1 - iou if iou > 0.3 else 1.0,
+  # As a double, like torchvision: 0.3 in float32 is above 0.3.
+  "linear": lambda iou: 1 - iou if float(iou) > 0.3 else 1.0,
   "gaussian": lambda iou: np.exp(-(iou**2) / 0.5),
 }
 
