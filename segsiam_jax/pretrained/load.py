@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from segsiam_jax.errors import UserError
-from segsiam_jax.pretrained import smp, torchvision
+from segsiam_jax.pretrained import smp, torchvision, torchvision_detection
 from segsiam_jax.pretrained.state_dict import (
   Family,
   PyTree,
@@ -173,6 +173,12 @@ def _fcn_resnet(params: PyTree) -> Family | None:
   return torchvision.fcn_family("aux_head" in params)
 
 
+def _rcnn(params: PyTree) -> Family | None:
+  if not {"encoder", "fpn", "rpn", "box_head"} <= set(params):
+    return None
+  return torchvision_detection.rcnn_family(params)
+
+
 def _smp_unet(params: PyTree) -> Family | None:
   resnet = "layer1_0" in params.get("encoder", {})
   return smp.UNET if resnet and "decoder0" in params else None
@@ -180,6 +186,14 @@ def _smp_unet(params: PyTree) -> Family | None:
 
 # The first that recognises a file reads it.
 FORMATS = [
+  Format(
+    "torchvision's Mask R-CNN or Faster R-CNN",
+    lambda keys: (
+      {"backbone.body.conv1.weight", "rpn.head.cls_logits.weight"} <= set(keys)
+    ),
+    _rcnn,
+    "model.name = 'mask_rcnn' or 'faster_rcnn' of the same form",
+  ),
   Format(
     "torchvision's FCN on ResNet",
     lambda keys: {"backbone.conv1.weight", "classifier.0.weight"} <= set(keys),

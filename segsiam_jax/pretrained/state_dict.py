@@ -28,11 +28,16 @@ class Family(NamedTuple):
     first_conv: PyTorch name of the convolution that sees the image: it adapts
       to another number of channels (see `adapt_channels`).
     unused: which keys may stay unread, such as a classifier's.
+    read: a state dict with all keys of today, and with arrays that lie as
+      PyTorch's layers of our kinds have them.
+    write: inverse of `read`.
   """
 
   module: Callable[[tuple[str, ...]], str | None]
   first_conv: str = ""
   unused: Callable[[str], bool] = lambda key: False
+  read: Callable[[StateDict], StateDict] = lambda state_dict: state_dict
+  write: Callable[[StateDict], StateDict] = lambda state_dict: state_dict
 
 
 # Our array -> PyTorch's, within a module.
@@ -116,6 +121,7 @@ def to_variables(
     UserError: keys are missing, unknown or of another shape; it lists them.
   """
   problems, read = [], set()
+  state_dict = family.read(state_dict)
 
   def convert(path, leaf):
     names = tuple(str(entry.key) for entry in path)
@@ -160,7 +166,7 @@ def to_state_dict(variables: PyTree, family: Family) -> dict[str, np.ndarray]:
     key = _key(names, family)
     if key is not None:
       state_dict[key] = _to_torch(np.asarray(leaf), names[-1])
-  return state_dict
+  return dict(family.write(state_dict))
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:

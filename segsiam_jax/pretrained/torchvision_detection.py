@@ -1,0 +1,131 @@
+"""torchvision's Mask R-CNN and Faster R-CNN on ResNet-50-FPN, both versions.
+
+COCO weights of the first versions need `MaskRCNN(norm_epsilon=0.0)`: that is
+what torchvision changes its frozen norms to when it loads them.
+"""
+
+import re
+
+import numpy as np
+
+from segsiam_jax.pretrained.state_dict import (
+  Family,
+  PyTree,
+  StateDict,
+  to_state_dict,
+  to_variables,
+)
+from segsiam_jax.pretrained.torchvision import resnet_module
+
+_POOLED = (7, 7)
+_MASKS = ("roi_heads.mask_head.", "roi_heads.mask_predictor.")
+_UP = "roi_heads.mask_predictor.conv5_mask.weight"
+# 1x1 convolutions that are dense layers here.
+_POINTWISE = (
+  "rpn.head.cls_logits.weight",
+  "rpn.head.bbox_pred.weight",
+  "roi_heads.mask_predictor.mask_fcn_logits.weight",
+)
+# The first dense layer of the box head, in either version.
+_FLATTENED = ("roi_heads.box_head.fc6.weight", "roi_heads.box_head.5.weight")
+_OLD_KEYS = (
+  (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(\w+)$", r"\1.0.\2"),
+  (r"^rpn\.head\.conv\.(\w+)$", r"rpn.head.conv.0.0.\1"),
+  *(
+    (
+      rf"^roi_heads\.mask_head\.mask_fcn{n}\.(\w+)$",
+      rf"roi_heads.mask_head.{n - 1}.0.\1",
+    )
+    for n in range(1, 5)
+  ),
+)
+_PARTS = {"conv": ".0", "bn": ".1"}
+_PREDICTORS = {
+  ("rpn", "objectness"): "rpn.head.cls_logits",
+  ("rpn", "deltas"): "rpn.head.bbox_pred",
+  ("box_head", "logits"): "roi_heads.box_predictor.cls_score",
+  ("box_head", "deltas"): "roi_heads.box_predictor.bbox_pred",
+  ("mask_head", "up"): "roi_heads.mask_predictor.conv5_mask",
+  ("mask_head", "logits"): "roi_heads.mask_predictor.mask_fcn_logits",
+}
+
+
+def _module(modules: tuple[str, ...], box_convs: int) -> str:
+  """Our name of a module -> torchvision's."""
+  part, *rest = modules
+  if part == "encoder":
+    return f"backbone.body.{resnet_module(tuple(rest))}"
+  if (part, rest[0]) in _PREDICTORS:
+    return _PREDICTORS[part, rest[0]]
+  name, number = re.fullmatch(r"([a-z]+)(\d+)", rest[0]).groups()
+  if name == "dense":
+    # After the convolutions comes a layer that flattens.
+    index = box_convs + 1 + 2 * int(number) if box_convs else None
+    return f"roi_heads.box_head.{index or f'fc{6 + int(number)}'}"
+  inner = _PARTS[rest[1]]
+  if part == "fpn":
+    return f"backbone.fpn.{name}_blocks.{number}{inner}"
+  if part == "rpn":
+    return f"rpn.head.conv.{number}{inner}"
+  return f"roi_heads.{part}.{number}{inner}"
+
+
+def _read(state_dict: StateDict) -> dict[str, np.ndarray]:
+  read = {}
+  for key, value in state_dict.items():
+    for old, new in _OLD_KEYS:
+      key = re.sub(old, new, key)
+    value = np.asarray(value)
+    if key in _POINTWISE:
+      value = value[:, :, 0, 0]
+    elif key in _FLATTENED:
+      value = value.reshape(len(value), -1, *_POOLED)
+      value = value.transpose(0, 2, 3, 1).reshape(len(value), -1)
+    elif key == _UP:
+      value = value.transpose(2, 3, 1, 0).reshape(-1, len(value))
+    read[key] = value
+  return read
+
+
+def _write(state_dict: StateDict) -> dict[str, np.ndarray]:
+  written = {}
+  for key, value in state_dict.items():
+    if key in _POINTWISE:
+      value = value[:, :, None, None]
+    elif key in _FLATTENED:
+      value = value.reshape(len(value), *_POOLED, -1)
+      value = value.transpose(0, 3, 1, 2).reshape(len(value), -1)
+    elif key == _UP:
+      value = value.reshape(2, 2, -1, value.shape[-1]).transpose(3, 2, 0, 1)
+    written[key] = value
+  return written
+
+
+def rcnn_family(params: PyTree) -> Family:
+  """Of `MaskRCNN`; without its mask head that one stays unread.
+
+  Args:
+    params: of the model.
+  """
+  box_convs = sum(name.startswith("conv") for name in params["box_head"])
+  masks = "mask_head" in params
+  return Family(
+    lambda modules: _module(modules, box_convs),
+    "backbone.body.conv1",
+    lambda key: not masks and key.startswith(_MASKS),
+    _read,
+    _write,
+  )
+
+
+def rcnn(state_dict: StateDict, template: PyTree) -> PyTree:
+  """Variables of a `MaskRCNN` from torchvision's, with old or new keys.
+
+  A Faster R-CNN also takes those of a Mask R-CNN.
+  """
+  return to_variables(state_dict, template, rcnn_family(template["params"]))
+
+
+def rcnn_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
+  """torchvision's names and layout."""
+  return to_state_dict(variables, rcnn_family(variables["params"]))
