@@ -13,11 +13,11 @@ from typing import Any
 import ml_collections
 
 from segsiam_jax.errors import UserError, first_line
-from segsiam_jax.fields import common, semantic, siamese
+from segsiam_jax.fields import common, instance, semantic, siamese
 from segsiam_jax.fields.base import Field, one_of
 
 # A task's module has FIELDS, MODELS, EMPTY and check.
-_TASKS = {"semantic": semantic, "siamese": siamese}
+_TASKS = {"instance": instance, "semantic": semantic, "siamese": siamese}
 
 
 # Of torchvision's ImageNet weights, in 0..255.

@@ -8,9 +8,14 @@ import ml_collections
 import numpy as np
 
 from segsiam_jax.data import (
+  annotations,
+  coco,
   identities,
   identity_sets,
   images,
+  instance,
+  instance_folder,
+  instance_tfds,
   pipeline,
   sampling,
   semantic,
@@ -18,6 +23,8 @@ from segsiam_jax.data import (
   sources,
 )
 from segsiam_jax.data.protocol import Evaluated, make_protocol
+from segsiam_jax.errors import UserError
+from segsiam_jax.fields.instance import canvas
 
 
 class Inputs(NamedTuple):
@@ -34,7 +41,7 @@ class Inputs(NamedTuple):
   """
 
   source: sources.Source
-  rows: pipeline.Rows
+  rows: pipeline.Rows | pipeline.Buckets
   batches: grain.IterDataset
   element_spec: dict[str, jax.ShapeDtypeStruct]
   plan: sampling.BatchPlan | None = None
@@ -52,7 +59,7 @@ class Opened(NamedTuple):
   """
 
   source: sources.Source
-  rows: pipeline.Rows
+  rows: pipeline.Rows | pipeline.Buckets
   records: sources.Source | None = None
   plan: sampling.BatchPlan | None = None
 
@@ -179,6 +186,45 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
   return Opened(source, rows, records, plan)
 
 
+def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
+  data, augment = config.data, config.augment
+  split = data.train_split if train else data.eval_split
+  if data.name == "folder":
+    source = instance_folder.InstanceFolderSource(
+      data.dir, split, tuple(data.class_names)
+    )
+  elif data.name == "coco":
+    source = coco.CocoSource(data.dir, split)
+  else:
+    source = instance_tfds.TfdsInstances(data.name, split, data.dir or None)
+  if data.one_class:
+    source = annotations.OneClass(source, data.one_class)
+  # Detectors of boxes alone have no such fields.
+  mask_size = data.get("mask_size", 0)
+  if mask_size and source.annotations(0).masks is None:
+    raise UserError(
+      f"{data.dir}: {split} has boxes and no masks; config.model.name = "
+      "'faster_rcnn' will do"
+    )
+  rows = instance.InstanceRows(
+    canvas=(0, 0),
+    channels=data.channels,
+    max_objects=data.max_objects,
+    mask_size=mask_size,
+    min_side=data.min_side,
+    max_side=data.max_side,
+    train=train,
+    jitter=tuple(augment.scale),
+    flip_left_right=augment.flip_left_right,
+    flip_up_down=augment.flip_up_down,
+    copy_paste=augment.get("copy_paste", 0.0),
+    source=source,
+  )
+  buckets = data.buckets if train else data.eval_buckets or data.buckets
+  rows = instance.bucketed(rows, source, [canvas(b) for b in buckets])
+  return Opened(source, rows)
+
+
 def check_together(
   config: ml_collections.ConfigDict, train: Inputs, test: Inputs
 ) -> None:
@@ -190,7 +236,11 @@ def check_together(
 # Examples that class weights are counted in.
 _MOST_LABELS = 1000
 
-_OPENERS = {"semantic": _semantic, "siamese": _siamese}
+_OPENERS = {
+  "instance": _instance,
+  "semantic": _semantic,
+  "siamese": _siamese,
+}
 
 
 def class_pixels(config: ml_collections.ConfigDict) -> np.ndarray:

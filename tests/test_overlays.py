@@ -33,3 +33,39 @@ def test_middle_slice(rng):
   volume = rng.random((5, 4, 3, 1))
   np.testing.assert_array_equal(overlays.middle_slice(volume, 3), volume[2])
   np.testing.assert_array_equal(overlays.middle_slice(volume[0], 3), volume[0])
+
+
+def test_objects_are_tinted_where_they_are():
+  image = np.full((20, 30, 3), 100, np.uint8)
+  boxes = np.array([[2, 3, 10, 9], [15, 5, 28, 18]])
+  masks = [(3, 2, np.ones((6, 8), bool)), (5, 15, np.eye(13) > 0)]
+  picture = overlays.draw_objects(image, boxes, ["", ""], masks)
+  changed = (picture != image).any(-1)
+  expected = np.zeros((20, 30), bool)
+  expected[3:9, 2:10] = True
+  expected[5:18, 15:28] |= np.eye(13) > 0
+  # The second box is its outline beside the mask.
+  expected[5:18, [15, 27]] = expected[[5, 17], 15:28] = True
+  np.testing.assert_array_equal(changed, expected)
+  first, second = picture[5, 2], picture[6, 16]
+  assert (first != second).any()
+  # Inside, the image shines through.
+  assert (picture[5, 5] != picture[3, 2]).any()
+  larger = overlays.draw_objects(image, boxes, ["", ""], masks, zoom=3)
+  assert larger.shape == (60, 90, 3)
+  named = overlays.draw_objects(image, boxes, ["cat", ""], masks, zoom=3)
+  assert (named != larger).any()
+
+
+def test_objects_on_grey_images_and_none_at_all():
+  image = np.zeros((8, 9, 1), np.uint8)
+  picture = overlays.draw_objects(image, np.zeros((0, 4)), [])
+  assert picture.shape == (8, 9, 3) and not picture.any()
+
+
+def test_grid_of_sizes():
+  pictures = [np.zeros((4, 6, 3), np.uint8), np.ones((5, 2, 3), np.uint8)] * 2
+  grid = overlays.grid(pictures[:3], columns=2)
+  assert grid.shape == (10, 12, 3)
+  assert (grid[:5, 6:8] == 1).all() and (grid[:5, 8:] == 255).all()
+  assert (grid[5:, 6:] == 255).all()

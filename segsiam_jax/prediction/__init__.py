@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import ml_collections
 from etils import epath
 
-from segsiam_jax.prediction import semantic, siamese
+from segsiam_jax.prediction import instance, semantic, siamese
 
 Predictor = Callable[
   [
@@ -25,6 +25,7 @@ Predictor = Callable[
 ]
 
 PREDICTORS: dict[str, Predictor] = {
+  "instance": instance.predict_files,
   "semantic": semantic.predict_files,
   "siamese": siamese.predict_files,
 }

@@ -1,0 +1,182 @@
+"""Objects in image files of any size."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from segsiam_jax import runs, runtime, steps
+from segsiam_jax.data import images
+from segsiam_jax.data.annotations import Annotations
+from segsiam_jax.data.instance import InstanceRows, assign_buckets
+from segsiam_jax.errors import UserError
+from segsiam_jax.fields.instance import canvas
+from segsiam_jax.metrics import encode_mask
+from segsiam_jax.prediction import files as files_lib
+from segsiam_jax.tasks.detections import Found
+
+RESULTS_FILE = "results.json"
+IMAGES_FILE = "images.json"
+# Pictures of small images are enlarged to about so many pixels a side.
+_PICTURE_SIDE = 512
+# Of larger images every second pixel, every third and so on is shown.
+_LARGEST_PICTURE = 2048
+
+
+def predict_files(
+  config: ml_collections.ConfigDict,
+  checkpoint: str,
+  files: Mapping[pathlib.Path, str],
+  target: epath.Path,
+) -> list[str]:
+  """Finds the objects in image files.
+
+  Writes, for an image NAME.jpg, `overlays/NAME.png` with the objects that
+  score `predict.min_score`, and a line in `predictions.jsonl`. All detections
+  are in `results.json`, in COCO's format of results with masks as run lengths
+  at the images' own size; `images.json` has the images and the categories that
+  it refers to, so that `COCO("images.json").loadRes("results.json")` reads it.
+
+  Args:
+    config: of the run.
+    checkpoint: its folder.
+    files: see `files.list_files`.
+    target: folder to write to.
+
+  Returns:
+    A complaint for every file that could not be predicted.
+  """
+  (target / "overlays").mkdir(exist_ok=True)
+  class_names = tuple(config.data.class_names)
+  find = _Finder(config, checkpoint)
+  known: list[dict] = []
+  written = itertools.count()
+
+  with (target / RESULTS_FILE).open("w") as results:
+    results.write("[")
+
+    def predict_one(path: pathlib.Path, stem: str) -> dict:
+      image = images.read_image(path)
+      try:
+        found_at = find(image)
+      except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+      height, width = image.shape[:2]
+      image_id = len(known) + 1
+      for result in _results(found_at((height, width)), image_id):
+        separator = ",\n" if next(written) else "\n"
+        results.write(separator + json.dumps(result))
+      known.append(
+        {
+          "id": image_id,
+          "file_name": path.name,
+          "height": height,
+          "width": width,
+        }
+      )
+      step = -(-max(height, width) // _LARGEST_PICTURE)
+      small = image[::step, ::step]
+      shown = found_at(small.shape[:2]).above(config.predict.min_score)
+      zoom = max(1, _PICTURE_SIDE // max(height, width))
+      picture = shown.draw(small, class_names, zoom)
+      files_lib.save_png(target / "overlays" / f"{stem}.png", picture)
+      counts = Counter(shown.classes.tolist())
+      return {
+        "height": height,
+        "width": width,
+        "image_id": image_id,
+        "objects": {
+          name: counts[label] for label, name in enumerate(class_names, 1)
+        },
+      }
+
+    complaints = files_lib.predict_each(files, target, predict_one)
+    results.write("\n]\n")
+  categories = [
+    {"id": label, "name": name} for label, name in enumerate(class_names, 1)
+  ]
+  header = {"images": known, "categories": categories, "annotations": []}
+  (target / IMAGES_FILE).write_text(json.dumps(header, indent=1) + "\n")
+  return complaints
+
+
+class _Finder:
+  """(H, W, C) uint8 of any size -> what is found in it, at a size wanted."""
+
+  def __init__(self, config: ml_collections.ConfigDict, checkpoint: str):
+    data = config.data
+    self._canvases = [canvas(b) for b in data.eval_buckets or data.buckets]
+    self._rows = InstanceRows(
+      canvas=self._canvases[0],
+      channels=data.channels,
+      max_objects=1,
+      min_side=data.min_side,
+      max_side=data.max_side,
+    )
+    # One image a call, which one device works on.
+    self._mesh = runtime.make_mesh(jax.local_devices()[:1])
+    self._backend = config.backend
+    spec = {
+      name: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+      for name, leaf in self._rows.spec().items()
+    }
+    task = runs.make_task(config, spec)
+    self._state = runs.weights_only(
+      task, checkpoint, runtime.replicated(self._mesh)
+    )
+    self._step = steps.make_predict_step(
+      task, mesh=self._mesh, backend=config.backend
+    )
+
+  def __call__(self, image: np.ndarray) -> Callable[[tuple[int, int]], Found]:
+    size, rows = image.shape[:2], self._rows
+    [bucket] = assign_buckets(
+      np.array([size]), self._canvases, rows.min_side, rows.max_side
+    )
+    rows = dataclasses.replace(rows, canvas=self._canvases[bucket])
+    nothing = Annotations(
+      id=0,
+      size=size,
+      boxes=np.zeros((0, 4), np.float32),
+      classes=np.zeros(0, np.int32),
+      is_crowd=np.zeros(0, bool),
+      masks=None,
+    )
+    row = rows({"image": image, "objects": nothing}, np.random.default_rng(0))
+    batch = {"image": row["image"][None], "size": row["size"][None]}
+    out = runtime.to_local(
+      self._step(
+        self._state, runtime.to_global(batch, self._mesh, self._backend)
+      ),
+      self._backend,
+    )
+    out = {name: values[0] for name, values in out.items()}
+    return lambda wanted: Found.of(out, row["size"], wanted)
+
+
+def _results(found: Found, image_id: int) -> Iterator[dict]:
+  """COCO's results of one image, one by one."""
+  masks = found.whole_masks() if found.masks is not None else None
+  for box, label, score in zip(
+    found.boxes.tolist(),
+    found.classes.tolist(),
+    found.scores.tolist(),
+    strict=True,
+  ):
+    x1, y1, x2, y2 = (round(length, 2) for length in box)
+    result = {
+      "image_id": image_id,
+      "category_id": label,
+      "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+      "score": round(score, 5),
+    }
+    if masks is not None:
+      result["segmentation"] = encode_mask(next(masks))
+    yield result

@@ -1,0 +1,151 @@
+"""What a detector found, on the host: at the images' own size."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segsiam_jax import overlays
+from segsiam_jax.metrics.detection import (
+  CocoAveragePrecision,
+  Detections,
+  encode_mask,
+)
+from segsiam_jax.ops.masks import paste_masks
+from segsiam_jax.tasks.base import Batch
+
+
+class Found(NamedTuple):
+  """Detections in one image, the best first.
+
+  Attributes:
+    size: (height, width) of the image.
+    boxes: (n, 4) float32 (x1, y1, x2, y2) in its pixels.
+    classes: (n,) int32, from 1.
+    scores: (n,) float32.
+    masks: (n, m, m) float32 probabilities in the boxes, or None.
+  """
+
+  size: tuple[int, int]
+  boxes: np.ndarray
+  classes: np.ndarray
+  scores: np.ndarray
+  masks: np.ndarray | None
+
+  @classmethod
+  def of(
+    cls,
+    row: Mapping[str, np.ndarray],
+    size: Sequence[int],
+    original_size: Sequence[int],
+  ) -> "Found":
+    """A row of `Task.predict`, brought to the size of the image's file.
+
+    Args:
+      row: boxes (D, 4), classes, scores and valid (D,), perhaps masks
+        (D, m, m).
+      size: (height, width) that the model saw the image at.
+      original_size: (height, width) of the file.
+    """
+    valid = np.asarray(row["valid"]) != 0
+    ratio = np.divide(original_size, size)
+    boxes = np.asarray(row["boxes"])[valid] * np.tile(ratio[::-1], 2)
+    masks = np.asarray(row["masks"])[valid] if "masks" in row else None
+    return cls(
+      size=(int(original_size[0]), int(original_size[1])),
+      boxes=boxes.astype(np.float32),
+      classes=np.asarray(row["classes"])[valid],
+      scores=np.asarray(row["scores"])[valid],
+      masks=masks,
+    )
+
+  def above(self, score: float) -> "Found":
+    """Those with at least this score."""
+    keep = self.scores >= score
+    return self._replace(
+      boxes=self.boxes[keep],
+      classes=self.classes[keep],
+      scores=self.scores[keep],
+      masks=None if self.masks is None else self.masks[keep],
+    )
+
+  def whole_masks(self) -> Iterator[np.ndarray]:
+    """(H, W) bool masks, made one by one."""
+    return paste_masks(self.masks, self.boxes, self.size)
+
+  def encoded(self) -> Detections:
+    """For average precision; of masks the run lengths are kept."""
+    masks = None
+    if self.masks is not None:
+      masks = [encode_mask(mask) for mask in self.whole_masks()]
+    return Detections(self.boxes, self.classes, self.scores, masks)
+
+  def draw(
+    self, image: np.ndarray, class_names: Sequence[str], zoom: int = 1
+  ) -> np.ndarray:
+    """The image with boxes, masks, class names and scores.
+
+    Args:
+      image: (H, W, C) uint8.
+      class_names: of the classes from 1 on.
+      zoom: see `overlays.draw_objects`.
+
+    Returns:
+      (zoom H, zoom W, 3) uint8.
+    """
+    captions = [
+      f"{class_names[label - 1]} {score:.2f}"
+      for label, score in zip(self.classes, self.scores, strict=True)
+    ]
+    masks = None
+    if self.masks is not None:
+      masks = ((0, 0, mask) for mask in self.whole_masks())
+    return overlays.draw_objects(image, self.boxes, captions, masks, zoom=zoom)
+
+
+class InstanceMetrics:
+  """COCO's AP of boxes and masks: `HostMetrics` of the instance task.
+
+  The truth comes from the source and not from the batch, which may have left
+  objects out, or cut them.
+  """
+
+  def __init__(
+    self, source: Any, class_names: Sequence[str], max_detections: int
+  ):
+    """Makes an empty state.
+
+    Args:
+      source: of the split: `annotations(index).ground_truth()`.
+      class_names: of the classes from 1 on.
+      max_detections: see `CocoAveragePrecision`.
+    """
+    self._source = source
+    self._precision = CocoAveragePrecision(
+      class_names, first_class=1, max_detections=max_detections
+    )
+
+  def add(self, batch: Batch, predictions: Mapping[str, np.ndarray]) -> None:
+    """Takes this process's rows of a batch."""
+    for row in np.flatnonzero(batch["mask"]):
+      index = int(batch["index"][row])
+      truth = self._source.annotations(index)
+      found = Found.of(
+        {name: values[row] for name, values in predictions.items()},
+        batch["size"][row],
+        truth.size,
+      )
+      self._precision.add(
+        index, truth.size, truth.ground_truth(), found.encoded()
+      )
+
+  def gather(self) -> "InstanceMetrics":
+    """Those of all processes together, on every process."""
+    gathered = InstanceMetrics.__new__(InstanceMetrics)
+    gathered._source = self._source
+    gathered._precision = self._precision.gather()
+    return gathered
+
+  def compute(self) -> dict[str, float]:
+    """See `CocoAveragePrecision.compute`."""
+    return self._precision.compute()

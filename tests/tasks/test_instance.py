@@ -1,0 +1,327 @@
+"""The instance task: losses, buckets, AP and pictures."""
+
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from segsiam_jax import inputs, runs, runtime, steps, train
+from segsiam_jax.config import default_config, validate
+from segsiam_jax.errors import UserError
+from segsiam_jax.metrics.base import compute_all, widen
+from segsiam_jax.predict import predict
+from segsiam_jax.state import create_state, make_optimizer
+from segsiam_jax.tasks import instance
+from segsiam_jax.tasks.detections import Found, InstanceMetrics
+
+SIZES = ((64, 64), (64, 96))
+
+
+def write_cells(folder, count, seed):
+  """Bright discs on dark, in images of two sizes; the last one has none."""
+  random = np.random.default_rng(seed)
+  for name in ("images", "labels"):
+    (folder / name).mkdir(parents=True)
+  for index in range(count):
+    height, width = SIZES[index % 2]
+    ys, xs = np.mgrid[:height, :width]
+    image = random.normal(60, 8, (height, width, 3))
+    labels = np.zeros((height, width), np.uint16)
+    for number in range(0 if index == count - 1 else 3):
+      y, x = random.uniform(10, height - 10), random.uniform(10, width - 10)
+      inside = (ys - y) ** 2 + (xs - x) ** 2 < random.uniform(6, 12) ** 2
+      labels[inside] = number + 1
+      image[inside] = random.uniform(120, 250, 3)
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(folder / f"images/{index:03d}.png")
+    Image.fromarray(labels).save(folder / f"labels/{index:03d}.png")
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+  root = tmp_path_factory.mktemp("cells")
+  write_cells(root / "train", 8, 0)
+  write_cells(root / "test", 5, 1)
+  return root
+
+
+def make_config(root, model="mask_rcnn"):
+  config = default_config("instance", model)
+  config.data.name = "folder"
+  config.data.dir = str(root)
+  config.data.class_names = ("cell",)
+  config.data.buckets = ("64x64", "64x96")
+  config.data.max_objects = 4
+  config.data.threads = 1
+  config.train.batch_size = 4
+  config.train.eval_batch_size = 4
+  config.train.num_steps = 4
+  config.train.log_every = 2
+  config.train.eval_every = 4
+  config.train.checkpoint_every = 4
+  config.train.num_pictures = 2
+  return config
+
+
+@pytest.fixture
+def config(cells):
+  return make_config(cells)
+
+
+def perfect(source, index, size, count=6):
+  """A row of predictions that is the truth of an example, seen at `size`."""
+  objects = source.annotations(index)
+  ratio = np.divide(size, objects.size)
+  row = {
+    "boxes": np.zeros((count, 4), np.float32),
+    "classes": np.zeros(count, np.int32),
+    "scores": np.zeros(count, np.float32),
+    "valid": np.zeros(count, bool),
+    "masks": np.zeros((count, 28, 28), np.float32),
+  }
+  for k, box in enumerate(objects.boxes):
+    row["boxes"][k] = box * np.tile(ratio[::-1], 2)
+    row["classes"][k] = objects.classes[k]
+    row["scores"][k] = 0.9
+    row["valid"][k] = True
+    x1, y1, x2, y2 = box.astype(int)
+    mask = objects.masks[k].whole(objects.size)[y1:y2, x1:x2]
+    scaled = Image.fromarray(mask.astype(np.float32)).resize((28, 28))
+    row["masks"][k] = np.asarray(scaled)
+  return row
+
+
+def test_true_detections_have_an_ap_of_one(config):
+  """Brought back from the size that the model saw; padding does not count."""
+  data = inputs.open_inputs(config, train=False)
+  source = data.source
+  size = np.array([32, 40])
+  rows = [perfect(source, index, size) for index in range(5)]
+  metrics = InstanceMetrics(source, ("cell",), 100)
+  predictions = {
+    name: np.stack([row[name] for row in rows] + [rows[0][name]])
+    for name in rows[0]
+  }
+  batch = {
+    "mask": np.array([1, 1, 1, 1, 1, 0], np.float32),
+    "index": np.array([0, 1, 2, 3, 4, -1]),
+    "size": np.tile(size, (6, 1)),
+  }
+  metrics.add(batch, predictions)
+  values = metrics.gather().compute()
+  assert values["box/AP"] == pytest.approx(1.0)
+  assert values["mask/AP50"] == pytest.approx(1.0)
+  assert values["mask/AP"] > 0.8
+  # The objects that a batch leaves out are in the truth all the same.
+  predictions["valid"][:, 1:] = False
+  metrics = InstanceMetrics(source, ("cell",), 100)
+  metrics.add(batch, predictions)
+  assert metrics.compute()["box/AR_100"] < 0.5
+
+
+def test_one_compilation_a_bucket(config, caplog):
+  mesh = runtime.make_mesh(jax.devices()[:1])
+  data = inputs.open_inputs(config, train=True)
+  eval_data = inputs.open_inputs(config, train=False)
+  config = runs.with_data(config, data.source.class_names)
+  task = runs.make_task(config, data.element_spec)
+  tx, _ = make_optimizer(config.optimizer, 10)
+  state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+  train_step = steps.make_train_step(task, tx, mesh=mesh)
+  predict_step = steps.make_predict_step(task, mesh=mesh)
+  shapes, seen = set(), []
+  with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    iterator = iter(data.batches)
+    for _ in range(6):
+      batch = next(iterator)
+      shapes.add(batch["image"].shape)
+      batch = runtime.to_global(batch, mesh, "jit")
+      state, metrics = train_step(state, batch)
+      assert np.isfinite(compute_all(widen(metrics))["loss"])
+    iterator.close()
+    for batch in [*eval_data.batches] * 2:
+      seen += batch["index"][batch["mask"] > 0].tolist()
+      predict_step(state, runtime.to_global(batch, mesh, "jit"))
+  assert shapes == {(4, *size, 3) for size in SIZES}
+  assert sorted(seen) == sorted([*range(5)] * 2)
+  messages = [record.getMessage() for record in caplog.records]
+  for name in ("train_step", "predict_step"):
+    compiled = [text for text in messages if f"Compiling jit({name})" in text]
+    assert len(compiled) == len(SIZES), messages
+
+
+def loss_of(config, batch):
+  """(loss, gradients, metrics) of a batch, with fresh parameters."""
+  data = inputs.open_inputs(config, train=True)
+  task = runs.make_task(config, data.element_spec)
+  params, model_state = jax.jit(task.init)(jax.random.key(0))
+
+  def loss(params):
+    out = task.loss_fn(params, model_state, batch, jax.random.key(1))
+    return out.loss, out.metrics
+
+  value = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  (total, metrics), grads = value
+  return float(total), grads, compute_all(widen(metrics))
+
+
+@pytest.fixture
+def batch(config):
+  config.data.buckets = ("64x96",)
+  iterator = iter(inputs.open_inputs(config, train=True).batches)
+  taken = next(iterator)
+  iterator.close()
+  return taken
+
+
+def test_images_without_objects_give_finite_gradients(config, batch):
+  batch = dict(
+    batch, valid=np.zeros_like(batch["valid"]), boxes=0 * batch["boxes"]
+  )
+  total, grads, metrics = loss_of(config, batch)
+  assert np.isfinite(total)
+  assert metrics["rpn_box"] == metrics["mask"] == metrics["roi_box"] == 0
+  for leaf in jax.tree.leaves(grads):
+    assert jnp.isfinite(leaf).all()
+
+
+def test_the_loss_is_the_sum_of_global_means(config, batch):
+  config.loss.roi_box, config.loss.mask = 0.5, 2.0
+  total, _, metrics = loss_of(config, batch)
+  expected = sum(
+    config.loss[name] * metrics[name]
+    for name in ("rpn_objectness", "rpn_box", "roi_class", "roi_box", "mask")
+  )
+  assert total == pytest.approx(expected, rel=1e-5)
+  assert metrics["loss"] == pytest.approx(total)
+
+
+def test_padding_rows_count_for_nothing(config, batch):
+  batch = dict(batch, mask=np.array([1, 1, 0, 0], np.float32))
+  other = {name: np.copy(values) for name, values in batch.items()}
+  other["image"][2:], other["valid"][2:] = 99, False
+  assert loss_of(config, batch)[0] == pytest.approx(loss_of(config, other)[0])
+
+
+def test_padding_of_an_image_is_the_mean(config, batch):
+  """What lies beyond the image's size never reaches the model."""
+  other = {name: np.copy(values) for name, values in batch.items()}
+  for row, (height, width) in enumerate(batch["size"]):
+    other["image"][row, height:] = 200
+    other["image"][row, :, width:] = 100
+  assert (batch["size"] < (64, 96)).any()
+  for standardize in (False, True):
+    config.data.standardize = standardize
+    one, two = loss_of(config, batch), loss_of(config, other)
+    assert one[0] == pytest.approx(two[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("model", ["mask_rcnn", "faster_rcnn"])
+def test_trains_evaluates_and_predicts(cells, model, tmp_path):
+  config = make_config(cells, model)
+  config.data.standardize = True
+  config.augment.scale = (0.5, 2.0)
+  config.augment.noise, config.augment.contrast = 0.02, (0.8, 1.2)
+  config.augment.flip_left_right = True
+  if model == "mask_rcnn":
+    config.augment.copy_paste = 0.5
+  config.eval.max_detections = 200
+  config.train.best_metric = "box/AP"
+  config.predict.min_score = 0.0
+  validate(config)
+  workdir = str(tmp_path)
+  train.train_and_evaluate(config, workdir)
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  [scores] = [
+    line for line in map(json.loads, lines) if line["split"] == "eval"
+  ]
+  assert ("mask/AP50_covered" in scores) == (model == "mask_rcnn")
+  assert {"box/AP", "box/AR_100", "box/AP_200", "left_out"} <= set(scores)
+  assert list((tmp_path / "images").iterdir())
+
+  config = runs.with_data(config, ("cell",))
+  inputs_ = [str(cells / "test" / "images")]
+  assert predict(config, workdir, inputs_) == 5
+  results = json.loads((tmp_path / "predictions/results.json").read_text())
+  images = json.loads((tmp_path / "predictions/images.json").read_text())
+  assert len(images["images"]) == 5
+  assert images["categories"] == [{"id": 1, "name": "cell"}]
+  for result in results:
+    image = images["images"][result["image_id"] - 1]
+    x, y, width, height = result["bbox"]
+    assert x + width <= image["width"] + 0.1
+    assert y + height <= image["height"] + 0.1
+    if model == "mask_rcnn":
+      size = result["segmentation"]["size"]
+      assert size == [image["height"], image["width"]]
+  assert len(list((tmp_path / "predictions/overlays").iterdir())) == 5
+
+
+def test_drawing_names_what_it_shows():
+  found = Found(
+    size=(40, 60),
+    boxes=np.array([[5, 5, 25, 30], [30, 10, 50, 35]], np.float32),
+    classes=np.array([1, 2]),
+    scores=np.array([0.9, 0.4], np.float32),
+    masks=np.ones((2, 28, 28), np.float32),
+  )
+  image = np.zeros((40, 60, 1), np.uint8)
+  picture = found.draw(image, ("hen", "fox"), zoom=2)
+  assert picture.shape == (80, 120, 3)
+  assert picture[20:50, 20:40].any() and not picture[:, 104:].any()
+  sure = found.above(0.5).draw(image, ("hen", "fox"), zoom=2)
+  assert not sure[:, 56:].any()
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("data.buckets", ("64",), "HEIGHTxWIDTH, such as '800x1344', and '64'"),
+    ("data.buckets", ("64x100",), "must be multiples of 32"),
+    ("data.buckets", (), "give one at least"),
+    ("data.class_names", (), "a folder needs the names"),
+    ("data.dir", "", "the folder that holds the images is needed"),
+    ("data.name", "coco/2017", "has no masks; .*'faster_rcnn' will do"),
+    ("data.one_class", "thing", "a folder has one class where"),
+  ],
+)
+def test_mistakes_are_told_before_anything_runs(config, field, value, message):
+  section, name = field.split(".")
+  config[section][name] = value
+  with pytest.raises(UserError, match=rf"config\.{field} = .*{message}"):
+    validate(config)
+
+
+def test_every_field_of_a_model_is_in_the_config():
+  """And the other way round, with the same default."""
+
+
+def test_backends_agree(config):
+  """One step of jit on one device, and of pmap on two."""
+  config.data.buckets = ("64x64",)
+  config.optimizer.name, config.optimizer.learning_rate = "momentum", 0.01
+  results = []
+  for backend, count in (("jit", 1), ("jit", 2), ("pmap", 2)):
+    config.backend = backend
+    mesh = runtime.make_mesh(jax.devices()[:count])
+    data = inputs.open_inputs(config, train=True)
+    task = runs.make_task(config, data.element_spec)
+    tx, _ = make_optimizer(config.optimizer, 10)
+    state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+    step = steps.make_train_step(task, tx, mesh=mesh, backend=backend)
+    iterator = iter(data.batches)
+    batch = runtime.to_global(next(iterator), mesh, backend)
+    iterator.close()
+    state, metrics = step(state, batch)
+    results.append((compute_all(widen(metrics)), jax.device_get(state.params)))
+  (values, params), *others = results
+  for other_values, other_params in others:
+    assert other_values == pytest.approx(values, rel=1e-4)
+    for one, other in zip(
+      jax.tree.leaves(params), jax.tree.leaves(other_params), strict=True
+    ):
+      np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
