@@ -1,5 +1,6 @@
 """The instance task: losses, buckets, AP and pictures."""
 
+import dataclasses
 import json
 import logging
 
@@ -13,9 +14,9 @@ from segsiam_jax import inputs, runs, runtime, steps, train
 from segsiam_jax.config import default_config, validate
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.base import compute_all, widen
+from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
 from segsiam_jax.predict import predict
 from segsiam_jax.state import create_state, make_optimizer
-from segsiam_jax.tasks import instance
 from segsiam_jax.tasks.detections import Found, InstanceMetrics
 
 SIZES = ((64, 64), (64, 96))
@@ -57,6 +58,12 @@ def make_config(root, model="mask_rcnn"):
   config.data.buckets = ("64x64", "64x96")
   config.data.max_objects = 4
   config.data.threads = 1
+  tiny = dict(FORMS["tiny"], encoder_width=4, width=8, box_widths=(16,))
+  if model == "faster_rcnn":
+    del tiny["mask_convs"]
+  config.model.update(tiny)
+  config.model.rpn_pre_nms = config.model.rpn_post_nms = (32, 32)
+  config.model.max_candidates = config.model.max_detections = 16
   config.train.batch_size = 4
   config.train.eval_batch_size = 4
   config.train.num_steps = 4
@@ -298,6 +305,24 @@ def test_mistakes_are_told_before_anything_runs(config, field, value, message):
 
 def test_every_field_of_a_model_is_in_the_config():
   """And the other way round, with the same default."""
+  ours = {
+    field.name: field.default
+    for field in dataclasses.fields(MaskRCNN)
+    if field.name
+    not in ("num_classes", "with_masks", "dtype", "axis_name", "parent", "name")
+  }
+  ours["roi_chunk"] = 0
+  for model in ("mask_rcnn", "faster_rcnn"):
+    config = default_config("instance", model).model.to_dict()
+    assert config.pop("name") == model
+    assert config == ours
+    # A detector of boxes has no mask head.
+    del ours["mask_convs"]
+  for form in FORMS.values():
+    make = default_config("instance", "mask_rcnn")
+    make.model.update(form)
+    make.data.one_class = "digit"
+    validate(make)
 
 
 def test_backends_agree(config):

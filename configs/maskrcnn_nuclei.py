@@ -1,0 +1,70 @@
+"""Mask R-CNN on nuclei, as in the 2018 Data Science Bowl (BBBC038).
+
+A folder of images of any size, fluorescence and histology, and of labels that
+number the nuclei: train/images/NAME.png with train/labels/NAME.png. By name,
+the first 100 images train and the others validate.
+
+  python -m segsiam_jax.main --config=configs/maskrcnn_nuclei.py \
+    --config.data.dir=NUCLEI_FOLDER --workdir=runs/maskrcnn_nuclei
+"""
+
+from segsiam_jax.config import default_config
+from segsiam_jax.models.mask_rcnn import FORMS
+
+
+def get_config(arg: str = ""):
+  config = default_config("instance", "mask_rcnn")
+  config.data.name = "folder"
+  config.data.train_split = "train[:100]"
+  config.data.eval_split = "train[100:]"
+  config.data.class_names = ("nucleus",)
+  # Nuclei are learned in crops, and found in whole images.
+  config.data.buckets = ("256x256",)
+  config.data.eval_buckets = (
+    *("256x256", "384x384", "544x704", "1024x1024"),
+    *("640x1280", "1280x640"),
+  )
+  config.data.max_objects = 128
+  # Dark fluorescence and bright histology come to the same range.
+  config.data.standardize = True
+  config.augment.scale = (0.6, 1.8)
+  config.augment.flip_left_right = True
+  config.augment.flip_up_down = True
+  config.augment.brightness = 0.1
+  config.augment.contrast = (0.7, 1.3)
+  config.augment.noise = 0.03
+  config.model.update(FORMS["tiny"])
+  # Some images hold hundreds of nuclei.
+  config.model.rpn_pre_nms = (512, 1024)
+  config.model.rpn_post_nms = (256, 800)
+  config.model.rpn_samples = 256
+  config.model.roi_samples = 128
+  config.model.max_candidates = 800
+  config.model.max_detections = 400
+  config.eval.max_detections = 400
+  config.optimizer.learning_rate = 2e-3
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.warmup_steps = 50
+  config.optimizer.clip_norm = 1.0
+  config.train.batch_size = 4
+  config.train.eval_batch_size = 2
+  config.train.num_steps = 2000
+  config.train.eval_every = 500
+  config.train.checkpoint_every = 250
+  config.train.best_metric = "mask/AP"
+  if arg == "debug":
+    config.data.train_split = "train[:4]"
+    config.data.eval_split = "train[100:102]"
+    config.data.buckets = ("64x64",)
+    config.data.eval_buckets = ("256x256",)
+    config.model.encoder_width = 4
+    config.model.width = 8
+    config.model.box_widths = (16,)
+    config.train.num_steps = 4
+    config.train.log_every = 1
+    config.train.eval_every = 4
+    config.train.checkpoint_every = 4
+    config.optimizer.warmup_steps = 1
+  elif arg:
+    raise ValueError(f"{arg!r} is not 'debug'")
+  return config
