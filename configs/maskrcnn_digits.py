@@ -1,0 +1,59 @@
+"""Mask R-CNN on crowded scenes of handwritten digits.
+
+4 to 9 digits that cover each other, on 96x96 pixels; one class, or with
+`:classes` the ten digits, which takes longer.
+
+  python -m segsiam_jax.main --config=configs/maskrcnn_digits.py \
+    --workdir=runs/maskrcnn_digits
+"""
+
+from segsiam_jax.config import default_config
+from segsiam_jax.models.mask_rcnn import FORMS
+
+
+def get_config(arg: str = ""):
+  config = default_config("instance", "mask_rcnn")
+  config.data.name = "digit_scenes/crowds"
+  config.data.one_class = "digit"
+  # Twice as large: strokes are three pixels wide, and features a fourth.
+  config.data.min_side = 192
+  config.data.buckets = ("192x192",)
+  config.data.max_objects = 10
+  config.augment.flip_left_right = True
+  config.augment.brightness = 0.1
+  config.augment.contrast = (0.8, 1.2)
+  config.model.update(FORMS["tiny"])
+  config.model.head_norm = "batch"
+  config.optimizer.learning_rate = 4e-3
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.warmup_steps = 50
+  config.optimizer.clip_norm = 1.0
+  config.train.batch_size = 8
+  config.train.eval_batch_size = 16
+  config.train.num_steps = 1200
+  config.train.eval_every = 600
+  config.train.checkpoint_every = 200
+  config.train.best_metric = "mask/AP50"
+  if arg == "classes":
+    config.data.one_class = ""
+    # A mirrored digit is another shape.
+    config.augment.flip_left_right = False
+    config.train.num_steps = 12_000
+    config.train.eval_every = 2000
+    config.train.checkpoint_every = 1000
+  elif arg == "debug":
+    config.data.train_split = "train[:16]"
+    config.data.eval_split = "test[:8]"
+    config.data.min_side = 64
+    config.data.buckets = ("64x64",)
+    config.model.encoder_width = 4
+    config.model.width = 8
+    config.model.box_widths = (16,)
+    config.train.num_steps = 4
+    config.train.log_every = 2
+    config.train.eval_every = 4
+    config.train.checkpoint_every = 4
+    config.optimizer.warmup_steps = 1
+  elif arg:
+    raise ValueError(f"{arg!r} is none of 'debug', 'classes'")
+  return config
