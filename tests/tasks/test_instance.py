@@ -20,7 +20,7 @@ from segsiam_jax.state import create_state, make_optimizer
 from segsiam_jax.tasks.detections import Found, InstanceMetrics
 
 pytestmark = pytest.mark.skip(
-  reason="unfinished: compiling takes minutes, and one of them does not hold yet"
+  reason="unfinished: slow to compile, and one does not hold yet"
 )
 
 SIZES = ((64, 64), (64, 96))
