@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Bytes of what is handed out at once, at least a row.
+_PIECE = 2**23
+
 BLENDS = ("gaussian", "constant", "center")
 
 
@@ -174,8 +177,10 @@ def blend(
       total = np.zeros((rows, *padded, tile.shape[-1]), np.float32)
     done = grid.starts[0][place[0]] - first
     if done:
-      yield first, total[:done][:, *inside].copy()
-      total[: rows - done] = total[done:]
+      yield from _pieces(first, total[:done][:, *inside])
+      # Row by row: NumPy moves arrays that overlap through a copy.
+      for row in range(rows - done):
+        total[row] = total[row + done]
       total[rows - done :] = 0
       first += done
     at = tuple(
@@ -185,7 +190,14 @@ def blend(
       )
     )
     total[:, *at] += _product(grid, place)[..., None] * tile
-  yield first, total[: grid.size[0] - first][:, *inside]
+  yield from _pieces(first, total[: grid.size[0] - first][:, *inside])
+
+
+def _pieces(first: int, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+  """Copies of a few rows at a time, as the rows are used again."""
+  step = max(1, _PIECE // rows[0].nbytes)
+  for start in range(0, len(rows), step):
+    yield first + start, rows[start : start + step].copy()
 
 
 def _product(grid: Grid, place: tuple[int, ...]) -> np.ndarray:
