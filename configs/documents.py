@@ -4,7 +4,7 @@ Pages are drawn: text, headings, tables, forms, on letterheads that four pages
 share; each has two scans and two photographs (`docs/siamese_data.md`). Nothing
 to download; drawing them takes about half a minute. The test has 200 pages that
 training has not seen, and looks for each of their 800 copies among them all
-(`200_way_1_shot`).
+(`200_way_1_shot`). Its score has not been measured here.
 
   python -m segsiam_jax.main --config=configs/documents.py \
     --workdir=runs/documents
