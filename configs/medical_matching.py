@@ -23,7 +23,7 @@ Not measured here. A match is no diagnosis.
 download.
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, on_digits, shorten
 
 
 def get_config(arg: str = ""):
@@ -71,22 +71,9 @@ def get_config(arg: str = ""):
     config.train.num_steps = 10_000
     config.train.best_metric = "auc"
   elif arg == "debug":
-    config.data.name = "digits"
-    config.data.train_split = "train[:60]"
-    config.data.eval_split = "test[:40]"
-    config.data.shared_identities = True
-    config.data.image_size = (16, 16)
+    on_digits(config)
     config.model.encoder = "plain"
-    config.batch.per_identity = 2
-    config.train.batch_size = 8
-    config.train.eval_batch_size = 8
-    config.train.num_steps = 2
-    config.train.log_every = 1
-    config.train.eval_every = 2
-    config.train.checkpoint_every = 2
-    config.optimizer.warmup_steps = 1
-    config.eval.pairs = 40
-    config.eval.episodes = 4
+    shorten(config, num_steps=2)
   elif arg:
     raise ValueError(f"{arg!r} is none of 'debug', 'mammograms'")
   return config

@@ -26,7 +26,7 @@ on others, nor take five writers for evidence.
 `:debug` runs SigNet on handwritten digits for some steps, without CEDAR.
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, on_digits, shorten
 
 
 def get_config(arg: str = ""):
@@ -63,21 +63,9 @@ def get_config(arg: str = ""):
     config.data.singles = "error"
     config.batch.within_group = False
   elif arg == "debug":
-    config.data.name = "digits"
-    config.data.train_split = "train[:60]"
-    config.data.eval_split = "test[:40]"
-    config.data.shared_identities = True
-    config.data.singles = "error"
+    on_digits(config)
     config.data.image_size = (91, 91)
-    config.batch.within_group = False
-    config.train.batch_size = 4
-    config.train.eval_batch_size = 8
-    config.train.num_steps = 2
-    config.train.log_every = 1
-    config.train.eval_every = 2
-    config.train.checkpoint_every = 2
-    config.eval.pairs = 40
-    config.eval.episodes = 4
+    shorten(config, num_steps=2)
   elif arg:
     raise ValueError(f"{arg!r} is none of 'debug', 'random'")
   return config

@@ -86,6 +86,25 @@ def on_digit_scenes(config: ml_collections.ConfigDict) -> None:
   config.eval.rand_class = ""
 
 
+def on_digits(config: ml_collections.ConfigDict) -> None:
+  """Gives a `:debug` run of a Siamese network data without a download.
+
+  The identities are the digits, in training and evaluation alike.
+  """
+  config.data.update(
+    name="digits",
+    dir="",
+    train_split="train[:60]",
+    eval_split="test[:40]",
+    shared_identities=True,
+    singles="error",
+    image_size=(16, 16),
+    fit="resize",
+  )
+  config.batch.update(per_identity=2, within_group=False)
+  config.eval.update(pairs=40, episodes=4, far=0.1, within_group=False)
+
+
 def override(config: ml_collections.ConfigDict, assignment: str) -> None:
   """Sets a field as the command line does: 'train.num_steps=100'.
 

@@ -12,7 +12,7 @@ from segsiam_jax.errors import UserError
 
 FILES = sorted(pathlib.Path(__file__).parents[1].glob("configs/*.py"))
 # Those that several runs share and no single one is of.
-COMPARED = ("small_data",)
+COMPARED = ("siamese_losses", "small_data")
 
 
 def load(path):
@@ -58,7 +58,8 @@ def test_debug_runs_where_no_data_are_needed(path, tmp_path):
   except UserError as error:
     pytest.skip(f"it needs the user's data: {error}")
   # One row a device of the tests at least.
-  config.train.update(batch_size=4, eval_batch_size=4)
+  for size in ("batch_size", "eval_batch_size"):
+    config.train[size] = max(4, config.train[size])
   train.train_and_evaluate(config, str(tmp_path))
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   steps = {json.loads(line)["step"] for line in lines}

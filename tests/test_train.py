@@ -239,10 +239,10 @@ def test_keeps_the_last_and_the_best(tmp_path, tiny_config):
 # What follows runs the command line in its own process.
 
 RUNNER = """
-import sys
+import functools, sys
 from absl import app
 from tests.conftest import make_tiny_config
-from segsiam_jax import main
+from segsiam_jax import command_line, main
 from unittest import mock
 
 config = make_tiny_config(sys.argv.pop(1))
@@ -250,7 +250,7 @@ config.train.num_steps = int(sys.argv.pop(1))
 config.train.eval_every = config.train.num_steps
 config.train.checkpoint_every = 3
 with mock.patch.object(main, "_CONFIG", mock.Mock(value=config)):
-  app.run(main.main)
+  app.run(functools.partial(command_line.run, main._run))
 """
 
 
