@@ -26,6 +26,11 @@ class Kept(NamedTuple):
   valid: jax.Array
 
 
+def _nothing(batch: tuple[int, ...]) -> Kept:
+  empty = jnp.zeros((*batch, 0))
+  return Kept(empty.astype(jnp.int32), empty, empty.astype(bool))
+
+
 def nms(
   boxes: jax.Array,
   scores: jax.Array,
@@ -66,6 +71,8 @@ def nms(
   """
   batch, count = scores.shape[:-1], scores.shape[-1]
   max_outputs = count if max_outputs is None else min(max_outputs, count)
+  if not count:
+    return _nothing(batch)
   flat = lambda x, *end: x.reshape(-1, count, *end)  # noqa: E731
   scores = flat(jnp.asarray(scores, jnp.float32))
   boxes = flat(jnp.asarray(boxes, jnp.float32), 4)
@@ -190,6 +197,8 @@ def soft_nms(
     raise ValueError(f"method {method!r} is none of 'linear', 'gaussian'")
   batch, count = scores.shape[:-1], scores.shape[-1]
   max_outputs = min(max_outputs, count)
+  if not count:
+    return _nothing(batch)
   boxes = jnp.asarray(boxes, jnp.float32).reshape(-1, count, 4)
   scores = jnp.asarray(scores, jnp.float32).reshape(-1, count)
   if valid is not None:

@@ -51,6 +51,7 @@ def main() -> None:
     inputs["masks"][:, None], inputs["mask_boxes"], (40, 50)
   )
   outputs["paste"] = pasted[:, 0].numpy().astype(np.float16)
+  outputs["paste/inside"] = np.packbits(pasted[:, 0].numpy() >= 0.5)
   pairs = inputs["pairs"], inputs["other_pairs"]
   outputs["giou"] = ops.generalized_box_iou_loss(*pairs, eps=0.0).numpy()
   for beta in (0.0, 1 / 9, 1.0):

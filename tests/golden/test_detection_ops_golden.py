@@ -60,9 +60,14 @@ def test_roi_align(method, aligned, ratio):
 
 
 def test_pasted_masks():
-  pasted = paste_masks(INPUTS["masks"], INPUTS["mask_boxes"], (40, 50), None)
+  arguments = INPUTS["masks"], INPUTS["mask_boxes"], (40, 50)
+  pasted = paste_masks(*arguments, threshold=None)
   for ours, theirs in zip(pasted, STORED["paste"], strict=True):
-    np.testing.assert_allclose(ours, theirs.astype(np.float32), atol=5e-4)
+    # They are stored in half precision.
+    np.testing.assert_allclose(ours, theirs.astype(np.float32), atol=2.5e-4)
+  inside = np.stack(list(paste_masks(*arguments)))
+  assert inside.any((1, 2)).sum() >= 3
+  np.testing.assert_array_equal(np.packbits(inside), STORED["paste/inside"])
 
 
 def test_giou_loss():
