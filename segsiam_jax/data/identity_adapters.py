@@ -73,6 +73,12 @@ def _celeb_a(record, features) -> tuple[int, str]:
   return _number("Identity_No")(record["identity"], features)
 
 
+def _page(record, features) -> tuple[int, str]:
+  """Pages are numbered anew in every split; an id is split/page/copy."""
+  del features
+  return int(record["page"]), record["id"].decode().rpartition("/")[0]
+
+
 def white_ink(image: np.ndarray) -> np.ndarray:
   """Black ink on white, three channels -> white on black, one channel."""
   return 255 - image[..., :1]
@@ -91,12 +97,12 @@ IDENTITIES: dict[str, IdentityAdapter] = {
   ),
   "documents": IdentityAdapter(
     builder="documents",
-    identity=_number("page"),
+    identity=_page,
     group=_number("family"),
     original=lambda record, features: (
       features["kind"].int2str(int(record["kind"])) == "original"
     ),
-    features=("page", "family", "kind"),
+    features=("page", "family", "kind", "id"),
     download="it is prepared on first use",
   ),
   "tfds:omniglot": IdentityAdapter(

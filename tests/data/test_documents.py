@@ -120,6 +120,7 @@ def test_prepared_and_read(tmp_path, monkeypatch):
   assert example["label"] == 1 and example["group"] == 0
   # Another split has other pages.
   other = identity_sets.open_identities("documents", "train", str(tmp_path))
+  assert not set(other.class_names) & set(source.class_names)
   assert (other[0]["image"] != source[0]["image"]).any()
 
 
