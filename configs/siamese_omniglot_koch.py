@@ -59,8 +59,11 @@ def get_config(arg: str = ""):
   config.eval.within_group = True
   config.eval.pairs = 10_000
   if arg == "debug":
-    config.data.train_split = "small1[alphabets=:4,drawers=:12]"
-    config.data.eval_split = "small1[alphabets=4:,drawers=16:]"
+    config.data.name = "digits"
+    config.data.train_split = "train[:60]"
+    config.data.eval_split = "test[:40]"
+    config.data.shared_identities = True
+    config.data.image_size = (76, 76)
     config.train.batch_size = 4
     config.train.eval_batch_size = 8
     config.train.num_steps = 2

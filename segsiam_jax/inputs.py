@@ -164,6 +164,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
         shots=batch.shots,
         queries=batch.queries,
         within_group=batch.within_group,
+        by_drawer=batch.by_drawer,
       ),
     )
   else:

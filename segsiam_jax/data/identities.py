@@ -97,6 +97,7 @@ class Index:
     groups: (n,) int64.
     contents: (n,) int64; equal for exact duplicates.
     num_identities: number of identities, those without examples included.
+    drawers: (n,) int64, who made each example, or None.
   """
 
   def __init__(
@@ -105,6 +106,7 @@ class Index:
     groups: np.ndarray | None = None,
     contents: np.ndarray | None = None,
     num_identities: int | None = None,
+    drawers: np.ndarray | None = None,
   ):
     """Sorts the examples by identity.
 
@@ -113,7 +115,9 @@ class Index:
       groups: (n,) int, or None for one group.
       contents: (n,) int, or None for no duplicates.
       num_identities: None for the largest label + 1.
+      drawers: (n,) int, or None where it is not known.
     """
+    self.drawers = None if drawers is None else np.asarray(drawers, np.int64)
     self.labels = np.asarray(labels, np.int64)
     size = len(self.labels)
     self.groups = (
@@ -139,7 +143,11 @@ class Index:
   def of(cls, source: IdentitySource) -> "Index":
     """The index of a source."""
     return cls(
-      source.labels, source.groups, source.contents, len(source.class_names)
+      source.labels,
+      source.groups,
+      source.contents,
+      len(source.class_names),
+      source.drawers,
     )
 
   def members(self, identity: int) -> np.ndarray:
@@ -160,6 +168,36 @@ class Index:
     distinct = np.unique(np.stack([self.labels, self.contents]), axis=1)[0]
     counts = np.bincount(distinct, minlength=self.num_identities)
     return np.flatnonzero(counts >= 2)
+
+  def by_drawer(
+    self, ways: int, within_group: bool
+  ) -> list[dict[int, dict[int, int]]]:
+    """What each person drew: an example of each identity, by drawer.
+
+    Args:
+      ways: drawers of fewer identities are left out, and groups of fewer than
+        two such drawers.
+      within_group: whether groups are apart; else there is one.
+
+    Returns:
+      Of each group, {drawer: {identity: example}}.
+    """
+    pools = []
+    for group in self.group_names if within_group else [None]:
+      rows = np.arange(len(self.labels))
+      if group is not None:
+        rows = rows[self.groups == group]
+      drawn = {}
+      for who in np.unique(self.drawers[rows]).tolist():
+        mine = rows[self.drawers[rows] == who]
+        of_identity = zip(
+          self.labels[mine].tolist(), mine.tolist(), strict=True
+        )
+        drawn[who] = dict(of_identity)
+      drawn = {who: mine for who, mine in drawn.items() if len(mine) >= ways}
+      if len(drawn) >= 2:
+        pools.append(drawn)
+    return pools
 
   def draw_other_image(
     self, example: int, rng: np.random.Generator
@@ -388,7 +426,6 @@ def random_trials(
 
 def drawers_trials(
   index: Index,
-  drawers: np.ndarray,
   *,
   ways: int,
   episodes: int,
@@ -402,8 +439,7 @@ def drawers_trials(
   found (Lake et al. 2015; Koch et al. 2015).
 
   Args:
-    index: of the source.
-    drawers: (n,) int, who made each example.
+    index: of a source that knows the drawers.
     ways: N. Groups with fewer are left out.
     episodes: number of support sets, over all groups in turn.
     seed: of the choice.
@@ -412,21 +448,7 @@ def drawers_trials(
   Returns:
     The trials; None where no group has N identities that two people drew.
   """
-  drawers = np.asarray(drawers)
-  groups = index.group_names if within_group else [None]
-  pools = []
-  for group in groups:
-    rows = np.arange(len(index.labels))
-    if group is not None:
-      rows = rows[index.groups == group]
-    pools.append(
-      {
-        who: dict(zip(index.labels[mine].tolist(), mine.tolist(), strict=True))
-        for who in np.unique(drawers[rows])
-        if len(mine := rows[drawers[rows] == who]) >= ways
-      }
-    )
-  pools = [pool for pool in pools if len(pool) >= 2]
+  pools = index.by_drawer(ways, within_group)
   rng = np.random.default_rng((seed, ways, 0))
   query, support, answer, episode = [], [], [], []
   for number in range(episodes if pools else 0):

@@ -95,9 +95,7 @@ def make_protocol(
     if within_group:
       most = max(len(index.identities_of_group(g)) for g in index.group_names)
     trials = [
-      drawers_trials(
-        index, source.drawers, ways=min(ways, most), episodes=episodes, **plan
-      )
+      drawers_trials(index, ways=min(ways, most), episodes=episodes, **plan)
       if shot == 1 and source.drawers is not None
       else random_trials(
         index,

@@ -11,6 +11,7 @@ an image are never made a pair.
 
 import abc
 import functools
+import itertools
 import sys
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ class Sampling(NamedTuple):
     queries: of 'episodes', of each identity.
     within_group: negatives, or the identities of a batch or episode, come
       from one group as far as there are enough.
+    by_drawer: of 'episodes' with one shot and one query: one person draws what
+      is known, another what is asked.
   """
 
   kind: str
@@ -62,6 +65,7 @@ class Sampling(NamedTuple):
   shots: int = 1
   queries: int = 3
   within_group: bool = False
+  by_drawer: bool = False
 
 
 class BatchPlan(abc.ABC):
@@ -314,6 +318,47 @@ class EpisodePlan(IdentityPlan):
     return {"image": np.concatenate(rows)}
 
 
+class DrawerEpisodePlan(BatchPlan):
+  """One-shot episodes as Lake's trials: one person's drawings and another's.
+
+  Rows are as those of `EpisodePlan`.
+  """
+
+  def __init__(self, index: Index, sampling: Sampling):
+    super().__init__(index, sampling)
+    ways = sampling.ways
+    if index.drawers is None:
+      raise UserError(
+        "config.batch.by_drawer = True: this data set does not tell who made "
+        "an image"
+      )
+    # Pairs of people of each group, and what both drew.
+    self._pairs = []
+    for drawn in index.by_drawer(ways, sampling.within_group):
+      shared = [
+        (one, other, both)
+        for one, other in itertools.permutations(drawn.values(), 2)
+        if len(both := sorted(one.keys() & other.keys())) >= ways
+      ]
+      if shared:
+        self._pairs.append(shared)
+    if not self._pairs:
+      raise UserError(
+        f"config.batch.ways = {ways}: no two people drew so many identities of "
+        "one group in the training split; ask for fewer"
+      )
+
+  def _draw(self, number: int, rng: np.random.Generator) -> Plan:
+    del number
+    sampling, rows = self._sampling, []
+    for _ in range(sampling.batch_size // (2 * sampling.ways)):
+      pairs = self._pairs[rng.integers(len(self._pairs))]
+      one, other, both = pairs[rng.integers(len(pairs))]
+      for identity in rng.choice(both, sampling.ways, replace=False).tolist():
+        rows += [one[identity], other[identity]]
+    return {"image": np.array(rows)}
+
+
 PLANS: dict[str, type[BatchPlan]] = {
   "examples": ExamplePlan,
   "identities": IdentityPlan,
@@ -325,4 +370,6 @@ PLANS: dict[str, type[BatchPlan]] = {
 
 def make_plan(index: Index, sampling: Sampling) -> BatchPlan:
   """The plan that `sampling` describes."""
+  if sampling.kind == "episodes" and sampling.by_drawer:
+    return DrawerEpisodePlan(index, sampling)
   return PLANS[sampling.kind](index, sampling)

@@ -87,6 +87,9 @@ FIELDS: dict[str, Field] = {
   "batch.within_group": Field(
     False, "negatives of one group (alphabet, family) where there are enough"
   ),
+  "batch.by_drawer": Field(
+    False, "of episodes: one person draws what is known, another what is asked"
+  ),
   "batch.mine_every": Field(
     0, "steps between searches for the hardest negatives; 0 never", within(0)
   ),
@@ -155,6 +158,12 @@ FIELDS: dict[str, Field] = {
   ),
   "loss.prototypical": Field(0.0, "weight; takes episodes", within(0)),
   "loss.prototypical_temperature": Field(1.0, "of its softmax", within(1e-4)),
+  "match.window": Field(
+    2, "of head 'deformable': how far a place may move", within(0)
+  ),
+  "match.stride": Field(
+    2, "of head 'deformable': one place of so many is matched", within(1)
+  ),
   "loss.arcface": Field(0.0, "weight", within(0)),
   "loss.arcface_margin": Field(0.5, "in radians", within(0, 3.15)),
   "loss.cosface": Field(0.0, "weight", within(0)),
@@ -195,7 +204,10 @@ FIELDS: dict[str, Field] = {
     False, "different pairs and episodes are of one group"
   ),
   "eval.views": Field(
-    1, "embeddings of distorted views that are averaged", within(1)
+    1,
+    "distorted views whose embeddings are averaged, or, of maps, the best of "
+    "which counts",
+    within(1),
   ),
 }
 
@@ -214,7 +226,7 @@ def _head(head: str, normalize: bool) -> dict[str, Field]:
     "model.head": Field(
       head,
       "how two embeddings compare",
-      one_of("euclidean", "sq_euclidean", "cosine", "learned"),
+      one_of("euclidean", "sq_euclidean", "cosine", "learned", "deformable"),
     ),
     "model.normalize": Field(normalize, "embeddings have norm 1"),
   }
@@ -253,6 +265,13 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.remat": Field(False, "save memory, cost time"),
   }
   | _head("euclidean", True),
+  "strokes": {
+    "model.width": Field(48, "learned channels; 0 for none", within(0)),
+    "model.depth": Field(2, "residual convolutions", within(0)),
+    "model.directions": Field(8, "of edges", within(2)),
+    "model.norm": _NORM,
+  }
+  | _head("euclidean", True),
 }
 
 
@@ -278,6 +297,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("loss.binary", "needs config.model.head = 'learned'")
   if learned and used != ["binary"]:
     fail("model.head", "'learned' is trained by loss.binary alone")
+  _check_deformable(config, fail, used)
   if loss.memory_size:
     if set(used) - set(_OF_THE_BATCH):
       fail("loss.memory_size", f"only for {', '.join(_OF_THE_BATCH)}")
@@ -285,6 +305,22 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
       fail("loss.memory_size", "augment.turn makes other identities each time")
   if config.augment.turn != "none" and set(used) & set(_OF_CLASSES):
     fail("augment.turn", f"not with {', '.join(_OF_CLASSES)}")
+
+
+def _check_deformable(
+  config: ml_collections.ConfigDict, fail: Fail, used: list[str]
+) -> None:
+  if config.model.head != "deformable":
+    return
+  batch = config.batch
+  if config.model.name != "strokes":
+    fail("model.head", "'deformable' compares maps: it needs model 'strokes'")
+  if not config.model.normalize:
+    fail("model.normalize", "head 'deformable' needs embeddings of norm 1")
+  if used != ["prototypical"]:
+    fail("model.head", "'deformable' is trained by loss.prototypical alone")
+  if (batch.shots, batch.queries) != (1, 1):
+    fail("model.head", "'deformable' needs batch.shots = batch.queries = 1")
 
 
 def _check_batches(
@@ -306,6 +342,10 @@ def _check_batches(
       "train.batch_size",
       f"not a multiple of batch.ways * (shots + queries) = {episode}",
     )
+  if batch.by_drawer and batch.kind != "episodes":
+    fail("batch.by_drawer", "needs config.batch.kind = 'episodes'")
+  if batch.by_drawer and (batch.shots, batch.queries) != (1, 1):
+    fail("batch.by_drawer", "needs batch.shots = batch.queries = 1")
   if "prototypical" in used and batch.kind != "episodes":
     fail("loss.prototypical", "needs config.batch.kind = 'episodes'")
   if "binary" in used and batch.kind != "pairs":

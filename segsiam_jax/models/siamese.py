@@ -5,6 +5,7 @@ are shared because there is one set of them, and batch statistics are those of
 all branches together, whatever their order.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -12,10 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from segsiam_jax.models.towers import KOCH_BIAS, KOCH_DENSE_KERNEL
+from segsiam_jax.ops.deformable import Deformation, Maps
 from segsiam_jax.ops.distances import l2_normalize
-from segsiam_jax.ops.similarity import Head, LearnedWeights
+from segsiam_jax.ops.similarity import Head, Learned, LearnedWeights
 
 PyTree = Any
+
+# Of a match one place away, at first.
+PENALTY = 0.01
 
 
 class Siamese(nn.Module):
@@ -49,11 +54,22 @@ class Siamese(nn.Module):
     if self.head == "learned":
       self.param("weights", KOCH_DENSE_KERNEL, embeddings.shape[-1:])
       self.param("bias", KOCH_BIAS, ())
+    if self.head == "deformable":
+      # Logarithms: both are positive.
+      self.param("penalty", nn.initializers.constant(math.log(PENALTY)), ())
+      self.param("temperature", nn.initializers.zeros, ())
     return embeddings
 
 
-def learned_weights(params: PyTree) -> LearnedWeights | None:
-  """Those of a `Siamese` with a learned head, or None."""
-  if "weights" not in params:
-    return None
-  return LearnedWeights(params["weights"], params["bias"])
+def learned_head(params: PyTree, maps: Maps | None = None) -> Learned | None:
+  """What the head of a `Siamese` has learned, or None.
+
+  Args:
+    params: of the network.
+    maps: of a deformable head.
+  """
+  if "penalty" in params:
+    return Deformation(jnp.exp(params["penalty"]), maps)
+  if "weights" in params:
+    return LearnedWeights(params["weights"], params["bias"])
+  return None

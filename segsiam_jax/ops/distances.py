@@ -18,7 +18,7 @@ Metric = Literal["euclidean", "sq_euclidean", "cosine", "l1"]
 _MIN_SQUARED_NORM = 1e-24
 
 
-def l2_normalize(x: jax.Array, axis: int = -1) -> jax.Array:
+def l2_normalize(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
   """Divides vectors by their Euclidean norm; zero vectors stay zero.
 
   The gradient at a zero vector, which has no direction, is zero rather than
@@ -26,7 +26,7 @@ def l2_normalize(x: jax.Array, axis: int = -1) -> jax.Array:
 
   Args:
     x: `(..., D)` vectors of any float dtype.
-    axis: the axis of the vectors.
+    axis: the axis, or the axes, of the vectors.
 
   Returns:
     Same shape, float32, of norm 1 or 0.

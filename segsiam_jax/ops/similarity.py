@@ -5,9 +5,10 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.ops.deformable import Deformation, deformable_similarity
 from segsiam_jax.ops.distances import paired_distances
 
-Head = Literal["euclidean", "sq_euclidean", "cosine", "learned"]
+Head = Literal["euclidean", "sq_euclidean", "cosine", "learned", "deformable"]
 
 
 class LearnedWeights(NamedTuple):
@@ -22,11 +23,14 @@ class LearnedWeights(NamedTuple):
   bias: jax.Array
 
 
+Learned = LearnedWeights | Deformation
+
+
 def similarity(
   first: jax.Array,
   second: jax.Array,
   head: Head,
-  learned: LearnedWeights | None = None,
+  learned: Learned | None = None,
 ) -> jax.Array:
   """Score of each pair of vectors.
 
@@ -34,12 +38,14 @@ def similarity(
   * `cosine`: the cosine of the angle.
   * `learned`: `bias + sum_d weights_d |x_d - y_d|`, of which the sigmoid is the
     probability to be the same (Koch et al. 2015).
+  * `deformable`: vectors are feature maps, and one is bent to fit the other;
+    the distance, negated, see `ops.deformable`.
 
   Args:
     first: `(..., D)` embeddings of any float dtype.
     second: of a shape that broadcasts with it.
     head: see above.
-    learned: for `learned` only.
+    learned: for `learned` and `deformable` only.
 
   Returns:
     `(...)` float32.
@@ -61,10 +67,12 @@ def similarity(
     )
   if head == "cosine":
     return 1.0 - paired_distances(first, second, "cosine")
-  if head != "learned":
+  if head not in ("learned", "deformable"):
     return -paired_distances(first, second, head)
   if learned is None:
-    raise ValueError('head="learned" needs its weights')
+    raise ValueError(f'head="{head}" needs its weights')
+  if head == "deformable":
+    return deformable_similarity(first, second, learned)
   apart = jnp.abs(
     jnp.asarray(first, jnp.float32) - jnp.asarray(second, jnp.float32)
   )

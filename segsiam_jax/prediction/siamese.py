@@ -23,11 +23,12 @@ from segsiam_jax import paths, runs, runtime, steps
 from segsiam_jax.data import identity_sets, images
 from segsiam_jax.data.siamese import SiameseRows
 from segsiam_jax.errors import UserError
-from segsiam_jax.models.siamese import learned_weights
+from segsiam_jax.models.siamese import learned_head
 from segsiam_jax.ops.similarity import similarity
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.gallery import Gallery
 from segsiam_jax.tasks import pair_plots
+from segsiam_jax.tasks.siamese import maps_of
 
 _logger = logging.getLogger(__name__)
 
@@ -124,7 +125,9 @@ class Embedder:
     self._step = steps.make_predict_step(
       task, mesh=mesh, backend=config.backend
     )
-    self._learned = jax.device_get(learned_weights(self._state.params))
+    self._learned = jax.device_get(
+      learned_head(self._state.params, maps_of(config))
+    )
     self.threshold = checkpoint_lib.metrics_of(checkpoint).get("threshold")
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     self.probe = self([noise])[0]

@@ -10,8 +10,10 @@ import ml_collections
 
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models import towers
-from segsiam_jax.models.siamese import Siamese, learned_weights
+from segsiam_jax.models.siamese import Siamese, learned_head
+from segsiam_jax.models.strokes import Strokes
 from segsiam_jax.ops import all_gather_batch, distort, l2_normalize
+from segsiam_jax.ops.deformable import Deformation, Maps
 from segsiam_jax.tasks import base, memory, siamese_losses
 from segsiam_jax.tasks.siamese_losses import Context, Embedded
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
@@ -21,6 +23,7 @@ TOWERS = {
   "conv4": towers.Conv4,
   "signet": towers.SigNet,
   "encoder": towers.EncoderTower,
+  "strokes": Strokes,
 }
 # In the order of a row's branches.
 _BRANCHES = ("image", "other", "positive", "negative")
@@ -41,6 +44,18 @@ def make_model(
   return Siamese(tower, head, normalize)
 
 
+def maps_of(config: ml_collections.ConfigDict) -> Maps | None:
+  """How maps lie in an embedding; None for heads that compare vectors."""
+  if config.model.head != "deformable":
+    return None
+  return Maps(
+    make_model(config, None).tower.map_shape(tuple(config.data.image_size)),
+    config.match.window,
+    config.match.stride,
+    config.eval.views,
+  )
+
+
 def make_task(
   config: ml_collections.ConfigDict,
   element_spec: Mapping[str, jax.ShapeDtypeStruct],
@@ -48,8 +63,8 @@ def make_task(
 ) -> base.Task:
   """The task's functions.
 
-  `predict` gives `embeddings` (B, D) and, with a learned similarity, `weights`
-  (B, D) and `bias` (B,), the same in every row.
+  `predict` gives `embeddings` (B, D) and, the same in every row, what the head
+  has learned: `weights` (B, D) and `bias` (B,), or `penalty` (B,).
 
   Args:
     config: a valid configuration; `data.class_names` are known.
@@ -71,6 +86,7 @@ def make_task(
     }
   )
   used = [name for name in siamese_losses.LOSSES if loss[name]]
+  maps = maps_of(config)
   branches = [
     name
     for name in _BRANCHES
@@ -157,7 +173,7 @@ def make_task(
     if remembered is not None:
       known = memory.beside(embedded, remembered, loss.memory_start)
       new_state["memory"] = memory.remember(remembered, embedded)
-    context = Context(config, params, embedded, known, mining_rng)
+    context = Context(config, params, embedded, known, mining_rng, maps)
     values = {name: siamese_losses.LOSSES[name](context) for name in used}
     means = {name: value.mean() for name, value in values.items()}
     total = sum(loss[name] * value for name, value in means.items())
@@ -205,21 +221,29 @@ def make_task(
     if config.eval.views == 1:
       return one_view(images)
 
-    def distorted(key):
+    def distorted(key, settings=distortion):
       return one_view(
-        jax.vmap(lambda image: distort.distort(key, image, distortion))(images)
+        jax.vmap(lambda image: distort.distort(key, image, settings))(images)
       )
 
     # The same distortions for every image, so that they compare.
     keys = jax.random.split(jax.random.key(0), config.eval.views)
+    if maps is not None:
+      # Places are found again if all of the map moves; strokes stay.
+      moved = distortion._replace(elastic_sigma=0.0, thickness=0.0)
+      views = jax.lax.map(lambda key: distorted(key, moved), keys[1:])
+      views = jnp.concatenate([one_view(images)[None], views])
+      return views.swapaxes(0, 1).reshape(len(images), -1)
     embeddings = jnp.mean(jax.lax.map(distorted, keys), axis=0)
     return l2_normalize(embeddings) if model.normalize else embeddings
 
   def predict(params, model_state, batch):
     embeddings = embed(params, model_state, batch)
     out = {"embeddings": embeddings}
-    learned = learned_weights(params)
-    if learned is not None:
+    learned = learned_head(params, maps)
+    if isinstance(learned, Deformation):
+      out["penalty"] = jnp.broadcast_to(learned.penalty, embeddings.shape[:1])
+    elif learned is not None:
       out["weights"] = jnp.broadcast_to(learned.weights, embeddings.shape)
       out["bias"] = jnp.broadcast_to(learned.bias, embeddings.shape[:1])
     return out
@@ -235,7 +259,11 @@ def make_task(
     empty_metrics=nothing,
     draw=lambda batch, predictions: [],
     host_metrics=lambda source: SiameseMetrics(
-      source.protocol, config.model.head, config.eval.far, config.eval.fars
+      source.protocol,
+      config.model.head,
+      config.eval.far,
+      config.eval.fars,
+      maps,
     ),
     plots=SiameseMetrics.plots,
     watch=watch,

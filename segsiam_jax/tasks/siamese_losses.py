@@ -9,7 +9,8 @@ import ml_collections
 
 from segsiam_jax import losses
 from segsiam_jax.losses import WeightedLoss
-from segsiam_jax.models.siamese import learned_weights
+from segsiam_jax.models.siamese import learned_head
+from segsiam_jax.ops.deformable import Maps, deformable_distances
 from segsiam_jax.ops.distances import l2_normalize, paired_distances
 from segsiam_jax.ops.similarity import similarity
 
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     batch: the examples of this step.
     known: those of the batch and, after them, those of the memory.
     rng: for random mining.
+    maps: of a deformable head.
   """
 
   config: ml_collections.ConfigDict
@@ -50,6 +52,7 @@ class Context(NamedTuple):
   batch: Embedded
   known: Embedded
   rng: jax.Array
+  maps: Maps | None = None
 
   @property
   def branches(self) -> list[jax.Array]:
@@ -98,7 +101,7 @@ def _contrastive(context: Context) -> WeightedLoss:
 
 def _binary(context: Context) -> WeightedLoss:
   logits = similarity(
-    *context.branches, "learned", learned_weights(context.params)
+    *context.branches, "learned", learned_head(context.params)
   )
   values = losses.binary_similarity_loss(logits, _same(context))
   return _per_row(values, context)
@@ -151,12 +154,32 @@ def _prototypical(context: Context) -> WeightedLoss:
   batch, embeddings = config.batch, context.batch.embeddings
   each = batch.shots + batch.queries
   episodes = embeddings.reshape(-1, batch.ways, each, embeddings.shape[-1])
+  if context.maps is not None:
+    return _deformable(context, episodes)
   values = losses.prototypical_loss(
     episodes[:, :, : batch.shots],
     episodes[:, :, batch.shots :],
     distance=config.model.head,
     temperature=config.loss.prototypical_temperature,
   ).ravel()
+  return WeightedLoss(values, jnp.ones_like(values))
+
+
+def _deformable(context: Context, episodes: jax.Array) -> WeightedLoss:
+  """One-shot episodes both ways: each half's images found in the other's."""
+  learned = learned_head(context.params, context.maps)
+  distances = jax.vmap(
+    lambda halves: deformable_distances(halves[:, 0], halves[:, 1], learned)
+  )(episodes)
+  temperature = context.config.loss.prototypical_temperature * jnp.exp(
+    context.params["temperature"]
+  )
+  logits = -distances / temperature
+  values = [
+    -jnp.diagonal(jax.nn.log_softmax(logits, axis), axis1=1, axis2=2)
+    for axis in (1, 2)
+  ]
+  values = jnp.stack(values).ravel()
   return WeightedLoss(values, jnp.ones_like(values))
 
 

@@ -15,7 +15,13 @@ import numpy as np
 
 from segsiam_jax import metrics
 from segsiam_jax.metrics.gather import gather
-from segsiam_jax.ops.similarity import Head, LearnedWeights, similarity
+from segsiam_jax.ops.deformable import Deformation, Maps
+from segsiam_jax.ops.similarity import (
+  Head,
+  Learned,
+  LearnedWeights,
+  similarity,
+)
 from segsiam_jax.tasks import pair_plots
 
 # Pairs, and numbers of embeddings, that are scored at a time.
@@ -45,6 +51,7 @@ class SiameseMetrics:
     head: Head,
     far: float,
     fars: Sequence[float] = (),
+    maps: Maps | None = None,
   ):
     """Starts without embeddings.
 
@@ -54,11 +61,13 @@ class SiameseMetrics:
       far: false accept rate that the threshold is set for.
       fars: rates at which the true accept rate is told, as far as there are
         enough different pairs to measure them.
+      maps: of a deformable head.
     """
     self.protocol = protocol
     self._head, self._far, self._fars = head, far, tuple(fars)
+    self._maps = maps
     self._rows: dict[int, np.ndarray] = {}
-    self._learned: LearnedWeights | None = None
+    self._learned: Learned | None = None
 
   def add(
     self, batch: Mapping[str, Any], predictions: Mapping[str, np.ndarray]
@@ -70,6 +79,10 @@ class SiameseMetrics:
     if "weights" in predictions:
       self._learned = LearnedWeights(
         np.array(predictions["weights"][0]), np.array(predictions["bias"][0])
+      )
+    if "penalty" in predictions:
+      self._learned = Deformation(
+        np.array(predictions["penalty"][0]), self._maps
       )
 
   def gather(self) -> "SiameseMetrics":
@@ -100,7 +113,10 @@ class SiameseMetrics:
         self.score(
           embeddings[pairs.first[part]], embeddings[pairs.second[part]]
         )
-        for part in _parts(len(pairs.first), _BLOCK)
+        for part in _parts(
+          len(pairs.first),
+          max(1, min(_BLOCK, _BLOCK_FLOATS // embeddings.shape[1])),
+        )
       ]
     )
 
@@ -111,8 +127,9 @@ class SiameseMetrics:
       out |= self._few_shot(name, trials)
     if self.protocol.pairs is not None:
       out |= self._verification()
-    # A ranking needs a metric, which learned weights are not.
-    if self._head != "learned":
+    # A ranking needs a metric, which learned weights are not, and takes all
+    # pairs, which are too many to bend.
+    if self._head not in ("learned", "deformable"):
       out |= self._retrieval()
     return out
 
@@ -138,9 +155,10 @@ class SiameseMetrics:
         "distances": scored.distances(point.threshold),
         "hardest_pairs": scored.hardest(source),
       }
+    views = self._maps.views if self._maps else 1
     return out | {
       "embeddings": pair_plots.projection(
-        self.embeddings,
+        self.embeddings[:, : self.embeddings.shape[1] // views],
         self.protocol.labels,
         source.class_names,
         "tsne" if thorough else "pca",
@@ -156,6 +174,8 @@ class SiameseMetrics:
       query = embeddings[trials.query[part]]
       if self._head == "learned":
         scores = self.score(query[:, None, None], support).mean(axis=-1)
+      elif self._head == "deformable":
+        scores = self.score(query[:, None, None], support).max(axis=-1)
       else:
         # Prototypes (Snell et al.); with one shot, the example itself.
         scores = self.score(query[:, None], support.mean(axis=2))

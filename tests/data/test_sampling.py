@@ -122,6 +122,34 @@ def test_episodes_lie_one_after_the_other():
   assert set(counts.values()) == {4}
 
 
+def test_episodes_by_drawer_ask_one_person_s_drawings_of_another_s():
+  # Three alphabets of 4, 4 and 2 characters, each drawn by three people.
+  labels, drawers = np.repeat(np.arange(10), 3), np.tile([1, 2, 3], 10)
+  groups = labels // 4
+  index = identities.Index(labels, groups, drawers=drawers)
+  settings = sampling.Sampling(
+    "episodes", 12, ways=3, queries=1, within_group=True, by_drawer=True
+  )
+  plan = sampling.make_plan(index, settings)
+  seen = set()
+  for batch in batches(plan, 40):
+    known, asked = batch["image"].reshape(2, 3, 2).transpose(2, 0, 1)
+    np.testing.assert_array_equal(labels[known], labels[asked])
+    for rows in (known, asked):
+      assert all(len(set(row)) == 1 for row in drawers[rows])
+    assert (drawers[known] != drawers[asked]).all()
+    assert all(len(set(row)) == 3 for row in labels[known])
+    assert all(len(set(row)) == 1 for row in groups[known])
+    seen |= set(known.ravel())
+  # All of the alphabets of enough characters.
+  assert seen == set(np.flatnonzero(groups < 2))
+  with pytest.raises(UserError, match="ask for fewer"):
+    sampling.make_plan(index, settings._replace(ways=5))
+  nobody = identities.Index(labels, groups)
+  with pytest.raises(UserError, match="does not tell who"):
+    sampling.make_plan(nobody, settings)
+
+
 def test_mined_negatives_are_taken():
   negatives = ((np.arange(72)[:, None] // 6 + 1) * 6 + [0, 1]) % 72
   negatives[:6] = -1

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from segsiam_jax.models import towers
-from segsiam_jax.models.siamese import Siamese, learned_weights
+from segsiam_jax.models.siamese import Siamese, learned_head
+from segsiam_jax.models.strokes import Strokes
+from segsiam_jax.ops.distances import l2_normalize
 from segsiam_jax.ops.similarity import LearnedWeights, similarity
 
 
@@ -39,6 +41,40 @@ def test_koch_has_its_published_shapes():
   convs = [f"conv{index}" for index in range(1, 5)]
   # The poolings between make 48, 21 and 9 of them: 48 - 7 + 1 = 42, ...
   assert sides(variables, *convs) == [(96, 96), (42, 42), (18, 18), (6, 6)]
+
+
+def test_strokes_give_a_map_of_norm_1():
+  model = Strokes(width=6, depth=1)
+  images = jax.random.uniform(jax.random.key(0), (3, 9, 12, 1))
+  out, variables = model.init_with_output(jax.random.key(1), images)
+  assert model.map_shape((9, 12)) == (4, 6, 14)
+  assert out.shape == (3, 4 * 6 * 14)
+  np.testing.assert_allclose(jnp.linalg.norm(out, axis=1), 1, rtol=1e-5)
+  maps = out.reshape(3, 4, 6, 14)
+  # Both parts have norm 1 before they are weighed.
+  parts = [jnp.square(x).sum((1, 2, 3)) for x in jnp.split(maps, [8], axis=3)]
+  np.testing.assert_allclose(parts[1] / parts[0], 0.25, rtol=1e-4)
+  blank = model.apply(variables, jnp.zeros((1, 9, 12, 1)))
+  assert jnp.isfinite(blank).all()
+  plain = Strokes(width=0)
+  edges, variables = plain.init_with_output(jax.random.key(0), images)
+  assert count(variables["params"]) == 9 * 8
+  np.testing.assert_allclose(
+    edges.reshape(3, 4, 6, 8), l2_normalize(maps[..., :8], (1, 2, 3)), atol=1e-6
+  )
+
+
+def test_edges_tell_directions():
+  # Dark left and bright right: the gradient points right, direction 0.
+  image = jnp.zeros((1, 12, 12, 1)).at[:, :, 6:].set(1.0)
+  model = Strokes(width=0)
+  for turns in range(4):
+    out = model.init_with_output(
+      jax.random.key(0), jnp.rot90(image, turns, axes=(1, 2))
+    )[0]
+    # Not the border, where the image ends.
+    middle = out.reshape(6, 6, 8)[2:4, 2:4].sum((0, 1))
+    assert middle.argmax() == [0, 6, 4, 2][turns]
 
 
 def test_koch_starts_as_published():
@@ -94,9 +130,9 @@ def test_learned_similarity_is_the_formula():
   x, y = np.asarray(model.apply({"params": params}, images), np.float64)
   weights = np.asarray(params["weights"], np.float64)
   expected = params["bias"] + (weights * abs(x - y)).sum()
-  got = similarity(x, y, "learned", learned_weights(params))
+  got = similarity(x, y, "learned", learned_head(params))
   assert float(got) == pytest.approx(float(expected), rel=1e-5)
-  assert learned_weights({"tower": {}}) is None
+  assert learned_head({"tower": {}}) is None
 
 
 def test_similarity_says_what_it_needs():

@@ -147,6 +147,68 @@ def test_given_pairs_and_triplets_are_the_ones_compared(root, kind, name):
   assert float(out.loss) == pytest.approx(float(expected), rel=1e-4)
 
 
+def bent(root):
+  """Maps, compared by bending them, with distorted views."""
+  config = make_siamese_config(root, "strokes")
+  config.model.update(width=4, depth=1, head="deformable")
+  config.data.mean, config.data.std = (0.0,), (255.0,)
+  config.loss.update(triplet=0.0, prototypical=1.0)
+  config.loss.prototypical_temperature = 0.05
+  config.batch.update(kind="episodes", ways=4, shots=1, queries=1)
+  config.eval.views = 2
+  return config
+
+
+def test_maps_learn_to_be_bent(root):
+  config = bent(root)
+  task, params, model_state, batch = prepare(config)
+  assert (params["penalty"], params["temperature"]) == (
+    pytest.approx(np.log(0.01)),
+    0,
+  )
+
+  def loss(params):
+    return task.loss_fn(params, model_state, batch, jax.random.key(1)).loss
+
+  value, grads = jax.jit(jax.value_and_grad(loss))(params)
+  assert value > 0
+  for leaf in jax.tree.leaves(grads):
+    assert jnp.isfinite(leaf).all()
+    assert jnp.abs(leaf).max() > 0
+  # An image itself, and a distorted view.
+  out = task.predict(params, model_state, batch)
+  assert out["embeddings"].shape == (8, 2 * 8 * 8 * 12)
+  plain_map, view = jnp.split(out["embeddings"], 2, axis=1)
+  for part in (plain_map, view):
+    np.testing.assert_allclose(jnp.linalg.norm(part, axis=1), 1, rtol=1e-5)
+  assert jnp.abs(plain_map - view).max() > 0.01
+  config.eval.views = 1
+  alone = prepare(config)[0].predict(params, model_state, batch)
+  np.testing.assert_allclose(alone["embeddings"], plain_map, atol=1e-6)
+
+
+def test_bent_maps_are_evaluated_pair_by_pair(root):
+  config = bent(root)
+  data = inputs.open_inputs(config, train=False)
+  task = runs.make_task(config, data.element_spec)
+  params, model_state = task.init(jax.random.key(0))
+  metrics = task.host_metrics(data.source)
+  for batch in data.batches:
+    metrics.add(batch, task.predict(params, model_state, batch))
+  values = metrics.compute()
+  assert values["3_way_1_shot"] > 0.4
+  assert 0 < values["auc"] <= 1
+  assert "map_at_r" not in values
+  # The nearest of several shots counts.
+  trials = data.source.protocol.trials["3_way_2_shot"]
+  embeddings = metrics.embeddings
+  scores = metrics.score(
+    embeddings[trials.query][:, None, None], embeddings[trials.support]
+  )
+  right = scores.max(-1).argmax(-1) == trials.answer
+  assert values["3_way_2_shot"] == pytest.approx(right.mean(), abs=1e-6)
+
+
 def test_turned_identities_turn_together(root):
   config = plain(root, triplet=1.0)
   config.augment.turn = "identity"
@@ -388,6 +450,12 @@ MISTAKES = [
   ({"loss.arcface": 1.0, "loss.memory_size": 64}, "only for contrastive"),
   ({"augment.turn": "group", "loss.arcface": 1.0}, "not with arcface"),
   ({"data.dir": ""}, "the folder of the data is needed"),
+  ({"model.head": "deformable"}, "it needs model 'strokes'"),
+  ({"batch.by_drawer": True}, "needs config.batch.kind = 'episodes'"),
+  (
+    {"batch.by_drawer": True, "batch.kind": "episodes"},
+    "needs batch.shots = batch.queries = 1",
+  ),
 ]
 
 

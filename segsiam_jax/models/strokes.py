@@ -1,0 +1,127 @@
+"""A tower for drawn strokes: edges by direction, and what is learned of them.
+
+The first layer is fixed in form and starts as an edge detector: histograms of
+the directions of edges (Dalal & Triggs, "Histograms of oriented gradients",
+CVPR 2005) without cells or blocks. Few characters are needed to learn from,
+as the rest of the tower adds to them.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segsiam_jax.models import layers
+from segsiam_jax.ops.distances import l2_normalize
+
+Array = jax.Array
+
+
+class Strokes(nn.Module):
+  """A map of edge directions beside a map of learned features.
+
+  For bright strokes on zeros, in [0, 1]. Both maps have norm 1 as a whole,
+  and a learned factor weighs the second. There is no pooling: places are for
+  `ops.deformable` to compare.
+
+  Attributes:
+    width: learned channels; 0 for edge directions alone.
+    depth: residual 3x3 convolutions after the first.
+    directions: of edges; channels of the first map.
+    norm: see `layers.make_norm`.
+    dtype: compute dtype; parameters are float32.
+    axis_name: see `layers.make_norm`.
+  """
+
+  width: int = 48
+  depth: int = 2
+  directions: int = 8
+  norm: str = "batch"
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  def map_shape(self, image_size: tuple[int, int]) -> tuple[int, int, int]:
+    """(h, w, channels) of the map of an image."""
+    height, width = image_size
+    return height // 2, width // 2, self.directions + self.width
+
+  @nn.compact
+  def __call__(self, images: Array, train: bool = False) -> Array:
+    """Features.
+
+    Args:
+      images: (B, H, W, C) float; strokes are bright.
+      train: use batch statistics.
+
+    Returns:
+      (B, h * w * channels) float32 of norm 1, see `map_shape`.
+    """
+    x = images.astype(self.dtype)
+    x = nn.Conv(
+      self.directions,
+      (3, 3),
+      padding=((1, 1), (1, 1)),
+      use_bias=False,
+      dtype=self.dtype,
+      kernel_init=_edges,
+      name="edges",
+    )(x)
+    x = _blurred(nn.relu(x))
+    height, width, _ = self.map_shape(images.shape[1:3])
+    x = x[:, : 2 * height, : 2 * width]
+    x = x.reshape(len(x), height, 2, width, 2, -1).mean(axis=(2, 4))
+    # Faint strokes count, too. The constants make the root's slope finite.
+    edges = l2_normalize(jnp.sqrt(x + 1e-4) - 1e-2, axis=(1, 2, 3))
+    if not self.width:
+      return edges.reshape(len(edges), -1)
+    norm = layers.make_norm(
+      self.norm, train, dtype=self.dtype, axis_name=self.axis_name
+    )
+
+    def conv(x, name):
+      return nn.Conv(
+        self.width,
+        (3, 3),
+        padding=((1, 1), (1, 1)),
+        use_bias=False,
+        dtype=self.dtype,
+        kernel_init=layers.normal((9 * x.shape[-1]) ** -0.5),
+        name=name,
+      )(x)
+
+    # Of a mean square of about one where there is ink.
+    y = conv(math.sqrt(height * width) * edges, "conv0")
+    for index in range(1, self.depth + 1):
+      y += conv(nn.relu(norm(name=f"bn{index}")(y)), f"conv{index}")
+    y = l2_normalize(norm(name="bn")(y), axis=(1, 2, 3))
+    weight = self.param("weight", nn.initializers.constant(0.5), ())
+    both = jnp.concatenate([edges, weight * y], axis=-1)
+    return l2_normalize(both.reshape(len(both), -1))
+
+
+def _edges(
+  key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Array:
+  """Derivatives along evenly spread directions (Sobel's filters turned)."""
+  del key
+  across = jnp.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype) / 8
+  angles = jnp.arange(shape[-1]) * 2 * jnp.pi / shape[-1]
+  kernel = across[..., None] * jnp.cos(angles)
+  kernel += across.T[..., None] * jnp.sin(angles)
+  return jnp.broadcast_to(kernel[:, :, None], shape) / shape[2]
+
+
+def _blurred(x: Array) -> Array:
+  """(B, H, W, C), each pixel with half of its neighbours' weight."""
+  for axis in (1, 2):
+    pads = [(0, 0)] * 4
+    pads[axis] = (1, 1)
+    padded = jnp.pad(x, pads)
+    before, after = (
+      jax.lax.slice_in_dim(padded, start, start + x.shape[axis], axis=axis)
+      for start in (0, 2)
+    )
+    x = (before + 2 * x + after) / 4
+  return x

@@ -1,0 +1,154 @@
+"""Distances of feature maps that may be bent to fit one another.
+
+The image distortion model of handwriting recognition (Keysers et al.,
+"Deformation Models for Image Recognition", IEEE TPAMI 29(8), 2007), on
+learned features: every place of one map looks for its best match near the same
+place of the other, by itself.
+"""
+
+from typing import NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+
+
+class Maps(NamedTuple):
+  """How maps lie in an embedding, and how far they bend. Plain numbers.
+
+  Attributes:
+    shape: (height, width, channels) of a map.
+    window: places that a match may be away: a disc's radius.
+    stride: every so many places of a map are matched, down and across.
+    views: maps of an embedding: one of the image, and others of distorted
+      ones.
+  """
+
+  shape: tuple[int, int, int]
+  window: int = 2
+  stride: int = 2
+  views: int = 1
+
+  @property
+  def shifts(self) -> list[tuple[int, int]]:
+    """(down, right) of all matches that are tried."""
+    reach = range(-self.window, self.window + 1)
+    return [
+      (down, right)
+      for down in reach
+      for right in reach
+      if down**2 + right**2 <= self.window**2 + 1
+    ]
+
+
+@flax.struct.dataclass
+class Deformation:
+  """What compares maps.
+
+  Attributes:
+    penalty: () float32, cost of a match one place away.
+    maps: static.
+  """
+
+  penalty: jax.Array
+  maps: Maps = flax.struct.field(pytree_node=False)
+
+
+def deformable_distances(
+  queries: jax.Array, others: jax.Array, deformation: Deformation
+) -> jax.Array:
+  """Mean cost of the best match of each place, of all pairs of maps.
+
+  `mean_p min_d |q(p) - o(p + d)|^2 + penalty |d|^2` over the places p of the
+  grid and the shifts d of the window, in units of the mean square of a place
+  if maps have norm 1; averaged with the same of `others` in `queries`.
+  Beyond their border maps are zero.
+
+  Args:
+    queries: `(Q, D)` float, maps of norm 1, flat.
+    others: `(S, D)` float.
+    deformation: its penalty and the maps' shape.
+
+  Returns:
+    `(Q, S)` float32, symmetric in its arguments.
+  """
+  maps = deformation.maps
+  queries, others = (
+    jnp.asarray(x, jnp.float32).reshape(-1, *maps.shape)
+    for x in (queries, others)
+  )
+  there = _one_way(queries, others, deformation)
+  back = _one_way(others, queries, deformation)
+  return (there + back.T) / 2
+
+
+def deformable_similarity(
+  first: jax.Array, second: jax.Array, deformation: Deformation
+) -> jax.Array:
+  """Negated distances of pairs; the best view of either counts.
+
+  With views, the image itself of one embedding is compared with all maps of
+  the other, and the smallest distance is taken; the mean of both ways.
+
+  Args:
+    first: `(..., views * D)`, the image's map first.
+    second: of a shape that broadcasts with it.
+    deformation: see `deformable_distances`.
+
+  Returns:
+    `(...)` float32.
+  """
+  lead = jnp.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+  views = deformation.maps.views
+
+  def of_pair(pair):
+    x, y = (maps.reshape(views, -1) for maps in pair)
+    there = deformable_distances(x[:1], y, deformation).min()
+    if views == 1:
+      return there
+    return (there + deformable_distances(y[:1], x, deformation).min()) / 2
+
+  flat = [
+    jnp.broadcast_to(x, (*lead, x.shape[-1])).reshape(-1, x.shape[-1])
+    for x in (first, second)
+  ]
+  return -jax.lax.map(of_pair, tuple(flat), batch_size=64).reshape(lead)
+
+
+def _one_way(
+  queries: jax.Array, others: jax.Array, deformation: Deformation
+) -> jax.Array:
+  """(Q, S): how well the places of queries are found in others."""
+  maps = deformation.maps
+  height, width, _ = maps.shape
+  reach, start = maps.window, maps.stride // 2
+  padded = jnp.pad(others, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+
+  def places(x):
+    """(P, n, C) of the grid."""
+    x = x[:, start :: maps.stride, start :: maps.stride]
+    return x.reshape(len(x), -1, x.shape[-1]).swapaxes(0, 1)
+
+  wanted = places(queries)
+
+  @jax.checkpoint
+  def nearer(best, shift):
+    found = places(
+      jax.lax.dynamic_slice(
+        padded, (0, reach + shift[0], reach + shift[1], 0), others.shape
+      )
+    )
+    products = jnp.einsum(
+      "pqc,psc->pqs", wanted, found, precision=jax.lax.Precision.HIGHEST
+    )
+    cost = jnp.sum(jnp.square(found), -1)[:, None] - 2 * products
+    cost += penalty * jnp.sum(jnp.square(shift))
+    return jnp.minimum(best, cost), None
+
+  penalty = deformation.penalty / (height * width)
+  start_value = jnp.full(
+    (wanted.shape[0], len(queries), len(others)), jnp.inf, jnp.float32
+  )
+  best, _ = jax.lax.scan(nearer, start_value, jnp.array(maps.shifts))
+  best += jnp.sum(jnp.square(wanted), -1)[..., None]
+  return jnp.mean(best, axis=0) * (height * width)
