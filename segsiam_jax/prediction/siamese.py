@@ -32,6 +32,8 @@ from segsiam_jax.tasks.siamese import maps_of
 
 _logger = logging.getLogger(__name__)
 
+_similarity = jax.jit(similarity, static_argnames="head")
+
 EMBEDDINGS_FILE = "embeddings.npz"
 PROJECTION_FILE = "projection.png"
 
@@ -155,7 +157,9 @@ class Embedder:
 
   def score(self, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
     """(D,) against (n, D): (n,) scores, larger for more alike."""
-    return np.array(similarity(query, embeddings, self._head, self._learned))
+    return np.array(
+      _similarity(query, embeddings, head=self._head, learned=self._learned)
+    )
 
   def verdict(self, score: float) -> dict[str, Any]:
     """What a score means, as predictions.jsonl says it."""

@@ -46,6 +46,37 @@ def predict_on(run, tmp_path):
   return predict_on
 
 
+@pytest.mark.slow
+def test_maps_are_compared_like_vectors(tmp_path):
+  root = write_splits(tmp_path / "data")
+  config = make_siamese_config(root, "strokes")
+  config.model.update(width=4, depth=1, head="deformable")
+  config.data.mean, config.data.std = (0.0,), (255.0,)
+  config.loss.update(triplet=0.0, prototypical=1.0)
+  config.batch.update(kind="episodes", ways=4, shots=1, queries=1)
+  config.eval.views, config.predict.batch_size = 2, 4
+  workdir, gallery = str(tmp_path / "run"), str(tmp_path / "known.npz")
+  train.train_and_evaluate(config, workdir)
+
+  def lines(*inputs, **settings):
+    changed = config.copy_and_resolve_references()
+    changed.predict.update(settings)
+    out = tmp_path / "out"
+    predict.predict(
+      changed, workdir, [str(root / name) for name in inputs], str(out)
+    )
+    text = (out / "predictions.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+  (pair,) = lines("test/b0/0.png", "test/b1/0.png")
+  assert pair["distance"] == -pair["score"] > 0
+  assert pair["same"] == (pair["score"] >= pair["threshold"])
+  assert len(lines("test", gallery=gallery, enroll=True)) > 2
+  (found,) = lines("test/b1/0.png", gallery=gallery)
+  assert found["matches"][0]["identity"] == "b1"
+  assert found["distance"] == pytest.approx(0, abs=1e-4)
+
+
 def test_evaluations_leave_plots(run):
   config, workdir, _ = run
   images = {path.name: path for path in (workdir / "images").iterdir()}
