@@ -18,13 +18,14 @@ def get_config(arg: str = ""):
   config.data.name = "digits"
   config.data.train_split = f"{SPLITS}[classes=:7]"
   config.data.eval_split = f"{SPLITS}[classes=7:]"
-  config.data.image_size = (32, 32)
+  config.data.image_size = (64, 64)
   config.data.channels = 1
   config.data.mean = (0.0,)
   config.data.std = (255.0,)
   config.data.fit = "moments"
   config.data.keep = True
   config.model.head = "deformable"
+  config.model.equalize = True
   config.model.width = 32
   config.batch.kind = "episodes"
   config.batch.ways = 7
@@ -33,7 +34,7 @@ def get_config(arg: str = ""):
   config.augment.rotate = 10.0
   config.augment.shear = 0.2
   config.augment.scale = (0.86, 1.16)
-  config.augment.elastic_sigma = 1.0
+  config.augment.elastic_sigma = 2.0
   config.augment.fill = "zero"
   config.loss.triplet = 0.0
   config.loss.prototypical = 1.0

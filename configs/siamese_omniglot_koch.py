@@ -72,6 +72,7 @@ def get_config(arg: str = ""):
     config.train.checkpoint_every = 2
     config.optimizer.warmup_steps = 1
     config.eval.pairs = 100
+    config.eval.far = 0.1
     config.eval.episodes = 2
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")

@@ -269,6 +269,9 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.width": Field(48, "learned channels; 0 for none", within(0)),
     "model.depth": Field(2, "residual convolutions", within(0)),
     "model.directions": Field(8, "of edges", within(2)),
+    "model.equalize": Field(
+      False, "spread ink evenly first, on half as many pixels"
+    ),
     "model.norm": _NORM,
   }
   | _head("euclidean", True),

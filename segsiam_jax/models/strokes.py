@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from segsiam_jax.models import layers
+from segsiam_jax.ops.density import equalize
 from segsiam_jax.ops.distances import l2_normalize
 
 Array = jax.Array
@@ -30,6 +31,8 @@ class Strokes(nn.Module):
     width: learned channels; 0 for edge directions alone.
     depth: residual 3x3 convolutions after the first.
     directions: of edges; channels of the first map.
+    equalize: whether ink is spread evenly first, on half as many pixels (see
+      `ops.density`): characters of different people become more alike.
     norm: see `layers.make_norm`.
     dtype: compute dtype; parameters are float32.
     axis_name: see `layers.make_norm`.
@@ -38,14 +41,16 @@ class Strokes(nn.Module):
   width: int = 48
   depth: int = 2
   directions: int = 8
+  equalize: bool = False
   norm: str = "batch"
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   def map_shape(self, image_size: tuple[int, int]) -> tuple[int, int, int]:
     """(h, w, channels) of the map of an image."""
-    height, width = image_size
-    return height // 2, width // 2, self.directions + self.width
+    shrink = 4 if self.equalize else 2
+    height, width = (length // shrink for length in image_size)
+    return height, width, self.directions + self.width
 
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
@@ -58,6 +63,9 @@ class Strokes(nn.Module):
     Returns:
       (B, h * w * channels) float32 of norm 1, see `map_shape`.
     """
+    height, width, _ = self.map_shape(images.shape[1:3])
+    if self.equalize:
+      images = equalize(images, (2 * height, 2 * width))
     x = images.astype(self.dtype)
     x = nn.Conv(
       self.directions,
@@ -69,7 +77,6 @@ class Strokes(nn.Module):
       name="edges",
     )(x)
     x = _blurred(nn.relu(x))
-    height, width, _ = self.map_shape(images.shape[1:3])
     x = x[:, : 2 * height, : 2 * width]
     x = x.reshape(len(x), height, 2, width, 2, -1).mean(axis=(2, 4))
     # Faint strokes count, too. The constants make the root's slope finite.

@@ -453,7 +453,7 @@ MISTAKES = [
   ({"model.head": "deformable"}, "it needs model 'strokes'"),
   ({"batch.by_drawer": True}, "needs config.batch.kind = 'episodes'"),
   (
-    {"batch.by_drawer": True, "batch.kind": "episodes"},
+    {"batch.by_drawer": True, "batch.kind": "episodes", "batch.ways": 2},
     "needs batch.shots = batch.queries = 1",
   ),
 ]
