@@ -12,7 +12,7 @@ def slow(image, size, floor, power):
   for axis, count in ((1, size[0]), (0, size[1])):
     ink = image.sum(axis=axis) ** power
     length = len(ink)
-    sigma = length / 32
+    sigma = length * 3 / 64
     reach = int(3 * sigma + 0.5)
     kernel = [np.exp(-0.5 * (i / sigma) ** 2) for i in range(-reach, reach + 1)]
     smooth = [
@@ -46,21 +46,17 @@ def test_it_is_the_slow_loop(floor, power):
   np.testing.assert_allclose(got[..., 0], expected, atol=1e-4)
 
 
-def test_a_stretched_half_comes_back():
-  # A grid of lines, and the same with its left half squeezed.
-  even = np.zeros((64, 64, 1), np.float32)
-  even[:, 4::8] = 1
-  squeezed = np.zeros_like(even)
-  squeezed[:, [2, 6, 10, 14, 21, 33, 45, 57]] = 1
-  a, b = equalize(jnp.stack([even, squeezed]), (64, 64))
-
-  def middle(image):
-    ink = image[..., 0].sum(0)
-    return (ink * jnp.arange(64)).sum() / ink.sum()
-
-  assert abs(middle(a) - middle(b)) < 0.5 * abs(
-    middle(jnp.asarray(even)) - middle(jnp.asarray(squeezed))
-  )
+def test_room_is_given_by_ink():
+  # A quarter of the columns has 16 / (16 + 4.8) = 77 % of the ink.
+  image = np.full((1, 64, 64, 1), 0.1, np.float32)
+  image[:, :, :16] = 1
+  rows = equalize(image, (64, 64), floor=0.0, power=1.0)[0, 32, :, 0]
+  border = int(jnp.argmax(rows < 0.55))
+  assert border == pytest.approx(64 * 16 / 20.8, abs=3)
+  # With a floor, half of it goes by the old places.
+  rows = equalize(image, (64, 64), floor=1.0, power=1.0)[0, 32, :, 0]
+  border = int(jnp.argmax(rows < 0.55))
+  assert border == pytest.approx(64 * (16 / 20.8 + 0.25) / 2, abs=3)
 
 
 def test_paper_without_ink_stays():
