@@ -270,7 +270,9 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.depth": Field(2, "residual convolutions", within(0)),
     "model.directions": Field(8, "of edges", within(2)),
     "model.equalize": Field(
-      False, "spread ink evenly first, on half as many pixels"
+      "no",
+      "spread ink evenly first: maps of that, or of the image, or both",
+      one_of("no", "yes", "both"),
     ),
     "model.norm": _NORM,
   }

@@ -7,7 +7,7 @@ as the rest of the tower adds to them.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -31,8 +31,9 @@ class Strokes(nn.Module):
     width: learned channels; 0 for edge directions alone.
     depth: residual 3x3 convolutions after the first.
     directions: of edges; channels of the first map.
-    equalize: whether ink is spread evenly first, on half as many pixels (see
-      `ops.density`): characters of different people become more alike.
+    equalize: 'yes' to spread ink evenly first (see `ops.density`), by which
+      characters of different people become more alike; 'both' for a map with
+      and a map without. Either halves the image's sides first.
     norm: see `layers.make_norm`.
     dtype: compute dtype; parameters are float32.
     axis_name: see `layers.make_norm`.
@@ -41,16 +42,21 @@ class Strokes(nn.Module):
   width: int = 48
   depth: int = 2
   directions: int = 8
-  equalize: bool = False
+  equalize: Literal["no", "yes", "both"] = "no"
   norm: str = "batch"
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   def map_shape(self, image_size: tuple[int, int]) -> tuple[int, int, int]:
     """(h, w, channels) of the map of an image."""
-    shrink = 4 if self.equalize else 2
+    shrink = 2 if self.equalize == "no" else 4
     height, width = (length // shrink for length in image_size)
     return height, width, self.directions + self.width
+
+  @property
+  def parts(self) -> int:
+    """How many such maps an embedding has."""
+    return 2 if self.equalize == "both" else 1
 
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
@@ -61,12 +67,21 @@ class Strokes(nn.Module):
       train: use batch statistics.
 
     Returns:
-      (B, h * w * channels) float32 of norm 1, see `map_shape`.
+      (B, parts * h * w * channels) float32 of norm 1, see `map_shape`.
     """
     height, width, _ = self.map_shape(images.shape[1:3])
-    if self.equalize:
-      images = equalize(images, (2 * height, 2 * width))
-    x = images.astype(self.dtype)
+    x = [images]
+    if self.equalize != "no":
+      x = [equalize(images, (2 * height, 2 * width))]
+    if self.equalize == "both":
+      x.append(_halved(images)[:, : 2 * height, : 2 * width])
+    # The maps of an image side by side, so that they stay on its device.
+    x = jnp.stack(x, axis=1).astype(self.dtype)
+    x = self._maps(x.reshape(-1, *x.shape[2:]), train)
+    return l2_normalize(x.reshape(len(images), -1))
+
+  def _maps(self, x: Array, train: bool) -> Array:
+    """(B, H, W, C) to (B, h * w * channels), each of norm 1."""
     x = nn.Conv(
       self.directions,
       (3, 3),
@@ -77,8 +92,8 @@ class Strokes(nn.Module):
       name="edges",
     )(x)
     x = _blurred(nn.relu(x))
-    x = x[:, : 2 * height, : 2 * width]
-    x = x.reshape(len(x), height, 2, width, 2, -1).mean(axis=(2, 4))
+    x = _halved(x)
+    height, width = x.shape[1:3]
     # Faint strokes count, too. The constants make the root's slope finite.
     edges = l2_normalize(jnp.sqrt(x + 1e-4) - 1e-2, axis=(1, 2, 3))
     if not self.width:
@@ -106,6 +121,13 @@ class Strokes(nn.Module):
     weight = self.param("weight", nn.initializers.constant(0.5), ())
     both = jnp.concatenate([edges, weight * y], axis=-1)
     return l2_normalize(both.reshape(len(both), -1))
+
+
+def _halved(x: Array) -> Array:
+  """(B, H, W, C) to (B, H // 2, W // 2, C) by means of two by two."""
+  height, width = (length // 2 for length in x.shape[1:3])
+  x = x[:, : 2 * height, : 2 * width]
+  return x.reshape(len(x), height, 2, width, 2, -1).mean(axis=(2, 4))
 
 
 def _edges(

@@ -20,14 +20,15 @@ class Maps(NamedTuple):
     shape: (height, width, channels) of a map.
     window: places that a match may be away: a disc's radius.
     stride: every so many places of a map are matched, down and across.
-    views: maps of an embedding: one of the image, and others of distorted
-      ones.
+    views: of an image in an embedding: itself, and others distorted.
+    parts: maps of a view, which are bent apart from one another.
   """
 
   shape: tuple[int, int, int]
   window: int = 2
   stride: int = 2
   views: int = 1
+  parts: int = 1
 
   @property
   def shifts(self) -> list[tuple[int, int]]:
@@ -61,11 +62,11 @@ def deformable_distances(
 
   `mean_p min_d |q(p) - o(p + d)|^2 + penalty |d|^2` over the places p of the
   grid and the shifts d of the window, in units of the mean square of a place
-  if maps have norm 1; averaged with the same of `others` in `queries`.
-  Beyond their border maps are zero.
+  if maps have norm 1; averaged with the same of `others` in `queries`, and
+  summed over the parts of a view. Beyond their border maps are zero.
 
   Args:
-    queries: `(Q, D)` float, maps of norm 1, flat.
+    queries: `(Q, D)` float, views of norm 1, flat.
     others: `(S, D)` float.
     deformation: its penalty and the maps' shape.
 
@@ -73,13 +74,17 @@ def deformable_distances(
     `(Q, S)` float32, symmetric in its arguments.
   """
   maps = deformation.maps
-  queries, others = (
-    jnp.asarray(x, jnp.float32).reshape(-1, *maps.shape)
+  total = jnp.zeros((len(queries), len(others)))
+  parts = (
+    jnp.asarray(x, jnp.float32).reshape(-1, maps.parts, *maps.shape)
     for x in (queries, others)
   )
-  there = _one_way(queries, others, deformation)
-  back = _one_way(others, queries, deformation)
-  return (there + back.T) / 2
+  parts = (jnp.moveaxis(x, 1, 0) for x in parts)
+  for first, second in zip(*parts, strict=True):
+    there = _one_way(first, second, deformation)
+    back = _one_way(second, first, deformation)
+    total += (there + back.T) / 2
+  return total
 
 
 def deformable_similarity(
@@ -145,7 +150,7 @@ def _one_way(
     cost += penalty * jnp.sum(jnp.square(shift))
     return jnp.minimum(best, cost), None
 
-  penalty = deformation.penalty / (height * width)
+  penalty = deformation.penalty / (height * width * maps.parts)
   start_value = jnp.full(
     (wanted.shape[0], len(queries), len(others)), jnp.inf, jnp.float32
   )

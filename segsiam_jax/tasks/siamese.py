@@ -48,11 +48,13 @@ def maps_of(config: ml_collections.ConfigDict) -> Maps | None:
   """How maps lie in an embedding; None for heads that compare vectors."""
   if config.model.head != "deformable":
     return None
+  tower = make_model(config, None).tower
   return Maps(
-    make_model(config, None).tower.map_shape(tuple(config.data.image_size)),
+    tower.map_shape(tuple(config.data.image_size)),
     config.match.window,
     config.match.stride,
     config.eval.views,
+    tower.parts,
   )
 
 

@@ -64,6 +64,22 @@ def test_strokes_give_a_map_of_norm_1():
   )
 
 
+def test_strokes_may_have_two_maps():
+  images = jax.random.uniform(jax.random.key(0), (2, 18, 16, 1))
+  model = Strokes(width=0, equalize="both")
+  out, variables = model.init_with_output(jax.random.key(1), images)
+  assert (model.map_shape((18, 16)), model.parts) == ((4, 4, 8), 2)
+  assert out.shape == (2, 2 * 4 * 4 * 8)
+  spread, plain = jnp.split(out, 2, axis=1)
+  np.testing.assert_allclose(jnp.linalg.norm(out, axis=1), 1, rtol=1e-5)
+  np.testing.assert_allclose(jnp.linalg.norm(plain, axis=1), 2**-0.5, rtol=1e-5)
+  alone = Strokes(width=0, equalize="yes").apply(variables, images)
+  np.testing.assert_allclose(spread * 2**0.5, alone, rtol=1e-5, atol=1e-6)
+  smaller = images[:, :16].reshape(2, 8, 2, 8, 2, 1).mean((2, 4))
+  alone = Strokes(width=0).apply(variables, smaller)
+  np.testing.assert_allclose(plain * 2**0.5, alone, rtol=1e-5, atol=1e-6)
+
+
 def test_edges_tell_directions():
   # Dark left and bright right: the gradient points right, direction 0.
   image = jnp.zeros((1, 12, 12, 1)).at[:, :, 6:].set(1.0)

@@ -82,6 +82,22 @@ def test_what_has_moved_is_found():
   assert deformable_distances(flat[0], flat[0], make(1, 1)) == pytest.approx(0)
 
 
+def test_parts_are_bent_apart():
+  # Two parts, each of half the square of the norm.
+  queries, others = (draw(3, 2, seed) / 2**0.5 for seed in (3, 4))
+  maps = Maps(SHAPE, 2, 2, parts=2)
+  got = deformable_distances(queries, others, Deformation(0.3, maps))
+  x, y = (np.split(z, 2, axis=1) for z in (queries, others))
+  expected = [
+    [
+      sum(slow(x[part][i], y[part][j], 2, 2, 0.15) for part in range(2))
+      for j in range(3)
+    ]
+    for i in range(3)
+  ]
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 def test_the_best_view_counts():
   first, second = draw(5, views=3), draw(5, views=3, seed=1)
   deformation = make(views=3)
