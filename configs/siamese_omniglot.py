@@ -17,7 +17,7 @@ for the published trials, one_shot_runs/ or all_runs.zip:
     --config.data.eval_split=one_shot_runs
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, on_digits, shorten
 
 
 def get_config(arg: str = ""):
@@ -34,7 +34,7 @@ def get_config(arg: str = ""):
   config.model.head = "deformable"
   config.model.equalize = "both"
   config.batch.kind = "episodes"
-  config.batch.ways = 20
+  config.batch.ways = 17
   config.batch.shots = 1
   config.batch.queries = 1
   config.batch.within_group = True
@@ -53,38 +53,24 @@ def get_config(arg: str = ""):
   config.optimizer.learning_rate = 2e-3
   config.optimizer.weight_decay = 1e-4
   config.optimizer.warmup_steps = 50
-  config.train.batch_size = 40
+  config.train.batch_size = 34
   config.train.eval_batch_size = 40
-  config.train.num_steps = 1000
+  config.train.num_steps = 800
   config.train.log_every = 50
-  config.train.eval_every = 500
-  config.train.checkpoint_every = 500
+  config.train.eval_every = 400
+  config.train.checkpoint_every = 400
   config.train.best_metric = "20_way_1_shot"
   config.eval.views = 9
   config.eval.ways = 20
   config.eval.shots = (1,)
   config.eval.episodes = 20
   config.eval.within_group = True
-  config.eval.pairs = 2000
+  config.eval.pairs = 1000
   if arg == "debug":
-    config.data.name = "digits"
-    config.data.train_split = "train[:60]"
-    config.data.eval_split = "test[:40]"
-    config.data.shared_identities = True
-    config.batch.ways = 2
-    config.batch.by_drawer = False
-    config.train.batch_size = 4
-    config.train.eval_batch_size = 8
-    config.train.num_steps = 2
-    config.train.log_every = 1
-    config.train.eval_every = 2
-    config.train.checkpoint_every = 2
-    config.optimizer.warmup_steps = 1
+    on_digits(config)
+    config.batch.update(ways=2, by_drawer=False)
     config.eval.views = 2
-    config.eval.far = 0.1
-    config.eval.pairs = 50
-    config.eval.ways = 5
-    config.eval.episodes = 2
+    shorten(config, num_steps=2)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")
   return config

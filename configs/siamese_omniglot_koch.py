@@ -18,7 +18,7 @@ The paper has 92.0 % of these trials right (95 % interval 88.9 to 94.3). This
 config has not been trained to its end: a GPU is needed, for a few hours.
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, on_digits, shorten
 
 
 def get_config(arg: str = ""):
@@ -59,21 +59,9 @@ def get_config(arg: str = ""):
   config.eval.within_group = True
   config.eval.pairs = 10_000
   if arg == "debug":
-    config.data.name = "digits"
-    config.data.train_split = "train[:60]"
-    config.data.eval_split = "test[:40]"
-    config.data.shared_identities = True
+    on_digits(config)
     config.data.image_size = (76, 76)
-    config.train.batch_size = 4
-    config.train.eval_batch_size = 8
-    config.train.num_steps = 2
-    config.train.log_every = 1
-    config.train.eval_every = 2
-    config.train.checkpoint_every = 2
-    config.optimizer.warmup_steps = 1
-    config.eval.pairs = 100
-    config.eval.far = 0.1
-    config.eval.episodes = 2
+    shorten(config, num_steps=2)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")
   return config
