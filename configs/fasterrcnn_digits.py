@@ -14,8 +14,8 @@ def get_config(arg: str = ""):
   config = default_config("instance", "faster_rcnn")
   config.data.name = "digit_scenes/crowds"
   config.data.one_class = "digit"
-  config.data.min_side = 192
-  config.data.buckets = ("192x192",)
+  config.data.min_side = 128
+  config.data.buckets = ("128x128",)
   config.data.max_objects = 10
   config.augment.flip_left_right = True
   config.augment.brightness = 0.1
@@ -24,14 +24,17 @@ def get_config(arg: str = ""):
   del form["mask_convs"]
   config.model.update(form)
   config.model.head_norm = "batch"
-  config.optimizer.learning_rate = 4e-3
+  config.model.anchor_sizes = (21, 30, 42, 53, 64)
+  config.model.aspect_ratios = (1.0, 1.5, 2.0)
+  config.model.roi_samples = 40
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.weight_decay = 1e-4
   config.optimizer.warmup_steps = 50
   config.optimizer.clip_norm = 1.0
   config.train.batch_size = 8
   config.train.eval_batch_size = 16
-  config.train.num_steps = 1200
-  config.train.eval_every = 600
+  config.train.num_steps = 800
+  config.train.eval_every = 400
   config.train.checkpoint_every = 200
   config.train.best_metric = "box/AP50"
   if arg == "debug":

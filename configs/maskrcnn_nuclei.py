@@ -18,45 +18,55 @@ def get_config(arg: str = ""):
   config.data.train_split = "train[:100]"
   config.data.eval_split = "train[100:]"
   config.data.class_names = ("nucleus",)
+  # Half of the images have 256 rows, and nuclei of ten pixels.
+  config.data.min_side = 512
+  config.data.enlarge_only = True
   # Nuclei are learned in crops, and found in whole images.
   config.data.buckets = ("256x256",)
   config.data.eval_buckets = (
-    *("256x256", "384x384", "544x704", "1024x1024"),
-    *("640x1280", "1280x640"),
+    *("512x512", "512x640", "544x704", "1024x1024", "1056x1408"),
+    *("640x1280", "640x512", "704x544", "1408x1056", "1280x640"),
   )
-  config.data.max_objects = 128
-  # Dark fluorescence and bright histology come to the same range.
-  config.data.standardize = True
-  config.augment.scale = (0.6, 1.8)
+  config.data.max_objects = 96
+  # Some fluorescence has a tenth of the range.
+  config.data.stretch = True
+  config.augment.scale = (0.7, 1.5)
   config.augment.flip_left_right = True
   config.augment.flip_up_down = True
+  config.augment.transpose = True
+  config.augment.invert = 0.2
   config.augment.brightness = 0.1
   config.augment.contrast = (0.7, 1.3)
   config.augment.noise = 0.03
   config.model.update(FORMS["tiny"])
+  # Batches are small, and of unlike images.
+  config.model.norm = config.model.head_norm = "group"
+  config.model.anchor_sizes = (12, 20, 32, 52, 88)
+  config.model.aspect_ratios = (0.67, 1.0, 1.5)
+  config.model.rpn_samples = 128
+  config.model.roi_samples = 64
   # Some images hold hundreds of nuclei.
   config.model.rpn_pre_nms = (512, 1024)
   config.model.rpn_post_nms = (256, 800)
-  config.model.rpn_samples = 256
-  config.model.roi_samples = 128
   config.model.max_candidates = 800
   config.model.max_detections = 400
   config.eval.max_detections = 400
   config.optimizer.learning_rate = 2e-3
   config.optimizer.weight_decay = 1e-4
-  config.optimizer.warmup_steps = 50
+  config.optimizer.warmup_steps = 100
   config.optimizer.clip_norm = 1.0
   config.train.batch_size = 4
   config.train.eval_batch_size = 2
-  config.train.num_steps = 2000
+  config.train.num_steps = 1000
   config.train.eval_every = 500
-  config.train.checkpoint_every = 250
+  config.train.checkpoint_every = 100
   config.train.best_metric = "mask/AP"
   if arg == "debug":
     config.data.train_split = "train[:4]"
     config.data.eval_split = "train[100:102]"
     config.data.buckets = ("64x64",)
     config.data.eval_buckets = ("256x256",)
+    config.data.min_side = 0
     config.model.encoder_width = 4
     config.model.width = 8
     config.model.box_widths = (16,)

@@ -57,7 +57,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     first, trace, rest = str(error).partition("Traceback (most recent call")
     if trace:  # Of a config file that raised: what it said is the last line.
       first += rest.strip().splitlines()[-1]
-    print(f"error: {' '.join(first.split())}", file=sys.stderr)
+    first = " ".join(first.split())
+    if " " not in first:  # A field that is none is said by its name alone.
+      first = f"--config: there is no field {first.strip(chr(34))}"
+    print(f"error: {first}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
 
 

@@ -214,10 +214,13 @@ def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
     mask_size=mask_size,
     min_side=data.min_side,
     max_side=data.max_side,
+    enlarge_only=data.enlarge_only,
+    stretch=data.stretch,
     train=train,
     jitter=tuple(augment.scale),
     flip_left_right=augment.flip_left_right,
     flip_up_down=augment.flip_up_down,
+    transpose=augment.transpose,
     copy_paste=augment.get("copy_paste", 0.0),
     source=source,
   )

@@ -31,12 +31,16 @@ class InstanceRows:
     mask_size: M, side of a mask of a row; 0 for boxes alone.
     min_side: what an image's shorter side is scaled to; 0 to leave it.
     max_side: and the longer side at most.
+    enlarge_only: see `base_scale`.
+    stretch: whether `images.stretch` comes first.
     train: whether to augment, and to cut what is larger than the canvas; in
       evaluation that is shrunk.
     jitter: smallest and largest factor of the scale, drawn uniformly
       (large-scale jitter: Ghiasi et al., arXiv:2012.07177, section 3).
     flip_left_right: mirror half of the images.
     flip_up_down: likewise, upside down.
+    transpose: swap rows and columns of half of the images; with both flips
+      that makes all quarter turns.
     copy_paste: share of the rows that get objects of another example, each
       with probability 1/2 (Ghiasi et al.).
     source: of those other examples.
@@ -48,10 +52,13 @@ class InstanceRows:
   mask_size: int = 0
   min_side: int = 0
   max_side: int = 0
+  enlarge_only: bool = False
+  stretch: bool = False
   train: bool = False
   jitter: tuple[float, float] = (1.0, 1.0)
   flip_left_right: bool = False
   flip_up_down: bool = False
+  transpose: bool = False
   copy_paste: float = 0.0
   source: InstanceSource | None = None
 
@@ -110,17 +117,23 @@ class InstanceRows:
       raise UserError(
         f"config.data.channels = {self.channels}: {error}"
       ) from error
-    size = image.shape[:2]
-    scale = base_scale(size, self.min_side, self.max_side)
+    if self.stretch:
+      image = images.stretch(image)
+    size, canvas = image.shape[:2], self.canvas
+    scale = base_scale(size, self.min_side, self.max_side, self.enlarge_only)
+    transpose = self.train and self.transpose and rng.random() < 0.5
+    if transpose:
+      canvas = canvas[::-1]
     if self.train:
       scale *= rng.uniform(*self.jitter)
     else:
-      scale = min(scale, *np.divide(self.canvas, size))
-    placement = place(size, scale, self.canvas, rng)
+      scale = min(scale, *np.divide(canvas, size))
+    placement = place(size, scale, canvas, rng)
     if self.train:
       placement = placement._replace(
         flip_left_right=self.flip_left_right and rng.random() < 0.5,
         flip_up_down=self.flip_up_down and rng.random() < 0.5,
+        transpose=transpose,
       )
     objects = placement.objects(example["objects"])
     return placement, placement.image(image), objects
@@ -146,15 +159,19 @@ class InstanceRows:
     return row
 
 
-def base_scale(size: Sequence[int], min_side: int, max_side: int) -> float:
+def base_scale(
+  size: Sequence[int], min_side: int, max_side: int, enlarge_only: bool = False
+) -> float:
   """What brings an image's shorter side to `min_side` (torchvision's rule).
 
   Args:
     size: (height, width).
     min_side: 0 for scale 1.
     max_side: the longer side comes to no more; 0 for any length.
+    enlarge_only: whether larger images keep their size for all `min_side`.
   """
   scale = min_side / min(size) if min_side else 1.0
+  scale = max(scale, 1.0) if enlarge_only else scale
   return min(scale, max_side / max(size)) if max_side else scale
 
 
@@ -163,6 +180,7 @@ def assign_buckets(
   canvases: Sequence[tuple[int, int]],
   min_side: int,
   max_side: int,
+  enlarge_only: bool = False,
 ) -> np.ndarray:
   """The smallest canvas that holds an image, or the one that shrinks it least.
 
@@ -171,13 +189,15 @@ def assign_buckets(
     canvases: heights and widths to choose from.
     min_side: see `base_scale`.
     max_side: likewise.
+    enlarge_only: likewise.
 
   Returns:
     (n,) int64 indices of canvases.
   """
   known = {}
   for size in set(map(tuple, np.asarray(sizes).tolist())):
-    scaled = np.rint(np.multiply(size, base_scale(size, min_side, max_side)))
+    scale = base_scale(size, min_side, max_side, enlarge_only)
+    scaled = np.rint(np.multiply(size, scale))
     fits = [min(1.0, *np.divide(canvas, scaled)) for canvas in canvases]
     areas = [height * width for height, width in canvases]
     known[size] = min(
@@ -209,7 +229,9 @@ def bucketed(
       "config.data.buckets: this data set does not tell the sizes of its "
       "images before they are decoded; give one bucket, such as 1024x1024"
     )
-  of = assign_buckets(source.sizes, canvases, rows.min_side, rows.max_side)
+  of = assign_buckets(
+    source.sizes, canvases, rows.min_side, rows.max_side, rows.enlarge_only
+  )
   return Buckets(each, of)
 
 

@@ -48,7 +48,7 @@ class Placement(NamedTuple):
   """How an image lies in a canvas.
 
   It is scaled to `scaled`; of that, `seen` pixels from `offset` on lie at the
-  top left of the canvas, mirrored where it says so.
+  top left of the canvas, mirrored and then turned where it says so.
 
   Attributes:
     original: (height, width) of the image.
@@ -57,6 +57,7 @@ class Placement(NamedTuple):
     seen: (height, width) of that part.
     flip_left_right: whether the part is mirrored.
     flip_up_down: likewise.
+    transpose: whether its rows become columns, last of all.
   """
 
   original: tuple[int, int]
@@ -65,6 +66,7 @@ class Placement(NamedTuple):
   seen: tuple[int, int]
   flip_left_right: bool = False
   flip_up_down: bool = False
+  transpose: bool = False
 
   @property
   def scale(self) -> np.ndarray:
@@ -72,7 +74,7 @@ class Placement(NamedTuple):
     return np.divide(self.scaled, self.original)
 
   def image(self, image: np.ndarray) -> np.ndarray:
-    """(H, W, C) uint8 to the (*seen, C) that is seen."""
+    """(H, W, C) uint8 to the (*seen, C) that is seen, or (*seen[::-1], C)."""
     (y, x), (sy, sx) = self.offset, self.scale
     height, width = self.seen
     high_y = min((y + height) / sy, self.original[0])
@@ -81,7 +83,8 @@ class Placement(NamedTuple):
     image = images.resize_image(image, self.seen, window)
     if self.flip_left_right:
       image = image[:, ::-1]
-    return image[::-1] if self.flip_up_down else image
+    image = image[::-1] if self.flip_up_down else image
+    return image.swapaxes(0, 1) if self.transpose else image
 
   def objects(self, objects: Annotations) -> list[Object]:
     """The objects that are seen, a pixel at least; crowds are none."""
@@ -140,6 +143,10 @@ class Placement(NamedTuple):
       if crop is not None:
         top = height - crop.box[3]
         crop = crop._replace(top=top, mask=crop.mask[::-1])
+    if self.transpose:
+      x1, y1, x2, y2 = y1, x1, y2, x2
+      if crop is not None:
+        crop = Crop(crop.left, crop.top, crop.mask.T)
     return Object(np.array([x1, y1, x2, y2]), label, crop)
 
 

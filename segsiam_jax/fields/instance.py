@@ -67,11 +67,20 @@ FIELDS: dict[str, Field] = {
   "data.max_objects": Field(
     100, "objects of an image to learn from, the largest", within(1)
   ),
-  "data.standardize": Field(
-    False, "by each image's own mean and deviation, not data.mean and std"
+  "data.enlarge_only": Field(
+    False, "whether larger images keep their size for all data.min_side"
+  ),
+  "data.stretch": Field(
+    False, "each image's own range of brightness to 0..255, outliers cut off"
   ),
   "augment.scale": Field(
     (1.0, 1.0), "smallest, largest factor", pair("two factors", 0.01, True)
+  ),
+  "augment.transpose": Field(
+    False, "swap rows and columns of half; with both flips, all quarter turns"
+  ),
+  "augment.invert": Field(
+    0.0, "share of images whose dark becomes bright", within(0, 1)
   ),
   "loss.rpn_objectness": Field(1.0, "weight", within(0)),
   "loss.rpn_box": Field(1.0, "weight", within(0)),

@@ -30,6 +30,7 @@ class Augmentation(NamedTuple):
     contrast: smallest and largest contrast factor.
     noise: largest standard deviation of added noise, as a fraction of full
       range.
+    invert: share of images whose dark becomes bright.
   """
 
   flip_left_right: bool = False
@@ -42,6 +43,7 @@ class Augmentation(NamedTuple):
   brightness: float = 0.0
   contrast: tuple[float, float] = (1.0, 1.0)
   noise: float = 0.0
+  invert: float = 0.0
 
 
 def augment(
@@ -164,6 +166,9 @@ def adjust(
   """The photometric part of `augment`: (H, W, C) in [0, 1] to the same."""
   keys = jax.random.split(key, 4)
   changed = image
+  if settings.invert > 0:
+    inverted = jax.random.bernoulli(jax.random.fold_in(key, 4), settings.invert)
+    changed = jnp.where(inverted, 1.0 - changed, changed)
   if settings.contrast != (1.0, 1.0):
     changed = dm_pix.random_contrast(keys[0], changed, *settings.contrast)
   if settings.brightness > 0:

@@ -119,6 +119,8 @@ class _Finder:
       max_objects=1,
       min_side=data.min_side,
       max_side=data.max_side,
+      enlarge_only=data.enlarge_only,
+      stretch=data.stretch,
     )
     # One image a call, which one device works on.
     self._mesh = runtime.make_mesh(jax.local_devices()[:1])
@@ -138,7 +140,11 @@ class _Finder:
   def __call__(self, image: np.ndarray) -> Callable[[tuple[int, int]], Found]:
     size, rows = image.shape[:2], self._rows
     [bucket] = assign_buckets(
-      np.array([size]), self._canvases, rows.min_side, rows.max_side
+      np.array([size]),
+      self._canvases,
+      rows.min_side,
+      rows.max_side,
+      rows.enlarge_only,
     )
     rows = dataclasses.replace(rows, canvas=self._canvases[bucket])
     nothing = Annotations(

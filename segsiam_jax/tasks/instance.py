@@ -58,6 +58,7 @@ def make_task(
     brightness=config.augment.brightness,
     contrast=tuple(config.augment.contrast),
     noise=config.augment.noise,
+    invert=config.augment.invert,
   )
   weights = config.loss.to_dict()
 
@@ -67,16 +68,7 @@ def make_task(
     inside = (jnp.arange(height) < sizes[:, :1])[:, :, None] & (
       jnp.arange(width) < sizes[:, 1:]
     )[:, None]
-    inside = inside[..., None]
-    center, spread = mean, std
-    if config.data.standardize:
-      pixels = jnp.maximum(inside.sum((1, 2), keepdims=True), 1)
-      center = (images * inside).sum((1, 2), keepdims=True) / pixels
-      squares = jnp.square(images - center) * inside
-      variance = squares.sum((1, 2), keepdims=True) / pixels
-      # An image of one colour stays as it is: noise is not made an image.
-      spread = jnp.maximum(jnp.sqrt(variance), 1 / 255)
-    return jnp.where(inside, (images - center) / spread, 0.0)
+    return jnp.where(inside[..., None], (images - mean) / std, 0.0)
 
   def init(rng):
     image = element_spec["image"]

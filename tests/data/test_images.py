@@ -306,3 +306,16 @@ def test_grey_of_sixteen_bits():
     grey[..., 0], image @ [0.299, 0.587, 0.114], atol=0.6
   )
   assert images.to_channels(grey, 3).shape == (4, 5, 3)
+
+
+def test_stretching_takes_most_of_the_range_to_all_of_it(rng):
+  image = rng.integers(20, 61, (50, 40, 3)).astype(np.uint8)
+  image[0, 0] = 255
+  wide = images.stretch(image)
+  assert wide.min() == 0 and wide.dtype == np.uint8
+  # The one brightest pixel is an outlier; order and colours stay.
+  assert wide[image == 60].min() == 255
+  np.testing.assert_array_equal(
+    wide[image <= 60], np.rint((image[image <= 60] - 20.0) / 40 * 255)
+  )
+  assert not images.stretch(np.full((4, 4, 1), 7, np.uint8)).any()

@@ -144,3 +144,13 @@ def test_a_volume_has_one_contrast_and_noise_of_its_own(rng):
   )
   assert (noisy[0] != noisy[1]).any()
   np.testing.assert_array_equal(weights, 1.0)
+
+
+def test_a_share_of_images_is_inverted(rng):
+  image, _ = example(rng)
+  settings = Augmentation(invert=0.25)
+  keys = jax.random.split(jax.random.key(0), 400)
+  out = jax.vmap(augment.adjust, (0, None, None))(keys, image, settings)
+  inverted = np.isclose(out, 1 - image).all((1, 2, 3))
+  assert (inverted | np.isclose(out, image).all((1, 2, 3))).all()
+  assert 0.18 < inverted.mean() < 0.32
