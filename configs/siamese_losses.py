@@ -15,10 +15,10 @@ from segsiam_jax.config import default_config
 # Those that won.
 MARGINS = {
   "contrastive": 1.0,
-  "triplet_random": 0.2,
-  "triplet_semi_hard": 0.2,
-  "triplet_hard": 0.2,
-  "multi_similarity": 0.5,
+  "triplet_random": 0.1,
+  "triplet_semi_hard": 0.05,
+  "triplet_hard": 0.1,
+  "multi_similarity": 0.8,
 }
 IMAGES = 96
 
@@ -72,7 +72,6 @@ def _set_loss(config, name: str, margin: str) -> None:
   if name == "binary":
     config.train.batch_size, config.batch.kind = IMAGES // 2, "pairs"
     config.model.head = "learned"
-    config.model.normalize = False
     loss.binary = 1.0
   elif name == "contrastive":
     config.train.batch_size, config.batch.kind = IMAGES // 2, "pairs"
