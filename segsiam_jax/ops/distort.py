@@ -73,7 +73,12 @@ def distort(
   image = _warp(geometry, image, settings)
   if settings.thickness:
     image = _change_thickness(stroke, image, settings.thickness)
-  return augment.adjust(photometry, image, settings)
+  photometric = augment.Augmentation(
+    brightness=settings.brightness,
+    contrast=settings.contrast,
+    noise=settings.noise,
+  )
+  return augment.adjust(photometry, image, photometric)
 
 
 def turn(key: jax.Array, image: jax.Array, mirrors: bool = True) -> jax.Array:
