@@ -74,8 +74,12 @@ class SiameseMetrics:
   ) -> None:
     """Takes this process's rows of a batch."""
     index = np.asarray(batch["index"])
+    # Maps are large, and their numbers below 1.
+    dtype = np.float16 if self._maps else np.float32
     for row in np.flatnonzero(np.asarray(batch["mask"])):
-      self._rows[int(index[row])] = np.array(predictions["embeddings"][row])
+      self._rows[int(index[row])] = np.array(
+        predictions["embeddings"][row], dtype
+      )
     if "weights" in predictions:
       self._learned = LearnedWeights(
         np.array(predictions["weights"][0]), np.array(predictions["bias"][0])
@@ -92,7 +96,7 @@ class SiameseMetrics:
 
   @property
   def embeddings(self) -> np.ndarray:
-    """(n, D) float32, in the order of the source."""
+    """(n, D) float32, or of maps float16, in the order of the source."""
     missing = set(range(len(self.protocol.labels))) - set(self._rows)
     if missing:
       raise ValueError(
@@ -156,9 +160,12 @@ class SiameseMetrics:
         "hardest_pairs": scored.hardest(source),
       }
     views = self._maps.views if self._maps else 1
+    embeddings = self.embeddings
+    # Of several views, the image itself.
+    embeddings = embeddings[:, : embeddings.shape[1] // views]
     return out | {
       "embeddings": pair_plots.projection(
-        self.embeddings[:, : self.embeddings.shape[1] // views],
+        embeddings.astype(np.float32),
         self.protocol.labels,
         source.class_names,
         "tsne" if thorough else "pca",
