@@ -15,7 +15,11 @@ import numpy as np
 
 from segsiam_jax import metrics
 from segsiam_jax.metrics.gather import gather
-from segsiam_jax.ops.deformable import Deformation, Maps
+from segsiam_jax.ops.deformable import (
+  Deformation,
+  Maps,
+  deformable_similarities,
+)
 from segsiam_jax.ops.similarity import (
   Head,
   Learned,
@@ -26,6 +30,8 @@ from segsiam_jax.tasks import pair_plots
 
 # Pairs, and numbers of embeddings, that are scored at a time.
 _BLOCK, _BLOCK_FLOATS = 1 << 14, 1 << 24
+# Queries of maps that are compared with a support set at a time.
+_QUERIES = 32
 
 
 class EvaluationProtocol(Protocol):
@@ -173,6 +179,12 @@ class SiameseMetrics:
     }
 
   def _few_shot(self, name: str, trials: Any) -> dict[str, float]:
+    if self._head == "deformable":
+      scores = self._bent(trials)
+      right = metrics.top_1_with_ties(
+        jnp.asarray(scores), jnp.asarray(trials.answer)
+      )
+      return self._accuracy(name, trials, np.asarray(right))
     embeddings = self.embeddings
     right = []
     size = trials.support[0].size * embeddings.shape[1]
@@ -181,14 +193,43 @@ class SiameseMetrics:
       query = embeddings[trials.query[part]]
       if self._head == "learned":
         scores = self.score(query[:, None, None], support).mean(axis=-1)
-      elif self._head == "deformable":
-        scores = self.score(query[:, None, None], support).max(axis=-1)
       else:
         # Prototypes (Snell et al.); with one shot, the example itself.
         scores = self.score(query[:, None], support.mean(axis=2))
       answers = jnp.asarray(trials.answer[part])
       right.append(np.asarray(metrics.top_1_with_ties(scores, answers)))
-    right = np.concatenate(right).astype(np.float64)
+    return self._accuracy(name, trials, np.concatenate(right))
+
+  def _bent(self, trials: Any) -> np.ndarray:
+    """(T, N) scores of maps, of each identity's nearest example.
+
+    Trials of an episode share their support set: all pairs of it at once.
+    """
+    scores = np.zeros(trials.support.shape[:2], np.float32)
+    for episode in np.unique(trials.episode):
+      rows = np.flatnonzero(trials.episode == episode)
+      for part in _parts(len(rows), _QUERIES):
+        mine = rows[part]
+        query = trials.query[mine]
+        # As many queries each time, to compile once.
+        query = np.resize(query, min(_QUERIES, len(rows)))
+        support, place = np.unique(trials.support[mine], return_inverse=True)
+        pairs = _all_bent(
+          self._stacked(query), self._stacked(support), self._learned
+        )
+        place = place.reshape(trials.support[mine].shape)
+        each = np.asarray(pairs)[np.arange(len(mine))[:, None, None], place]
+        scores[mine] = each.max(axis=-1)
+    return scores
+
+  def _stacked(self, indices: np.ndarray) -> np.ndarray:
+    return np.stack([self._rows[index] for index in indices.tolist()])
+
+  def _accuracy(
+    self, name: str, trials: Any, right: np.ndarray
+  ) -> dict[str, float]:
+    """With its interval, of (T,) chances to be right."""
+    right = right.astype(np.float64)
     accuracy = float(right.mean())
     if self.protocol.independent:
       interval = metrics.wilson_interval(right.sum(), len(right))
@@ -253,6 +294,9 @@ class SiameseMetrics:
 @functools.partial(jax.jit, static_argnames="head")
 def _score(first, second, learned, *, head: Head) -> jax.Array:
   return similarity(first, second, head, learned)
+
+
+_all_bent = jax.jit(deformable_similarities)
 
 
 def _parts(count: int, block: int) -> list[slice]:
