@@ -44,9 +44,9 @@ def get_config(arg: str = ""):
   config.optimizer.warmup_steps = 20
   config.train.batch_size = 42
   config.train.eval_batch_size = 64
-  config.train.num_steps = 200
-  config.train.eval_every = 100
-  config.train.checkpoint_every = 100
+  config.train.num_steps = 100
+  config.train.eval_every = 50
+  config.train.checkpoint_every = 50
   config.train.best_metric = "auc"
   config.eval.ways = 3
   if arg == "debug":
