@@ -234,14 +234,14 @@ def model_cases(rng: np.random.Generator) -> Iterator[Case]:
   def detect():
     theirs.eval()
     with torch.no_grad():
-      return theirs(images)
+      found = theirs(images)
+    assert [len(one["scores"]) for one in found] == [100] * BATCH
 
-  ours = compiled(model.apply, variables, pictures, sizes)
-  counts = [
-    [int(row.sum()) for row in ours()["valid"]],
-    [len(found["scores"]) for found in detect()],
-  ]
-  assert counts == [[100] * BATCH] * 2, counts
+  apply = compiled(model.apply, variables, pictures, sizes)
+
+  def ours():
+    assert apply()["valid"].all()
+
   name = f"Mask R-CNN, ResNet-50, {BATCH} images of {MODEL_SIZE} x {MODEL_SIZE}"
   peer = "torchvision maskrcnn_resnet50_fpn"
   yield Case(f"{name}: inference", peer, ours, detect)

@@ -16,6 +16,13 @@ class Case(NamedTuple):
   theirs: Callable[[], object]
 
 
+def _num_cpus() -> int:
+  """Those that this process may run on, where the system tells."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count()
+
+
 def measure(
   case: Case, repeats: int, set_threads: Callable[[int], None]
 ) -> tuple[float, float]:
@@ -29,7 +36,7 @@ def measure(
     repeats: counted runs of each.
     set_threads: sets the peer's number of threads (`torch.set_num_threads`).
   """
-  settings = [None, *sorted({1, os.cpu_count()})]
+  settings = [None, *sorted({1, _num_cpus()})]
   times = {threads: [] for threads in settings}
   for repeat in range(repeats + 1):
     for threads in settings:
