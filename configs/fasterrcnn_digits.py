@@ -27,6 +27,7 @@ def get_config(arg: str = ""):
   config.model.anchor_sizes = (21, 30, 42, 53, 64)
   config.model.aspect_ratios = (1.0, 1.5, 2.0)
   config.model.roi_samples = 40
+  config.model.nms = "linear"
   config.optimizer.learning_rate = 2e-3
   config.optimizer.weight_decay = 1e-4
   config.optimizer.warmup_steps = 50

@@ -57,8 +57,8 @@ def get_config(arg: str = ""):
   config.optimizer.clip_norm = 1.0
   config.train.batch_size = 4
   config.train.eval_batch_size = 2
-  config.train.num_steps = 1000
-  config.train.eval_every = 500
+  config.train.num_steps = 800
+  config.train.eval_every = 400
   config.train.checkpoint_every = 100
   config.train.best_metric = "mask/AP"
   if arg == "debug":
