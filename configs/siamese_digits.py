@@ -16,8 +16,8 @@ SPLITS = "train+validation+test"
 def get_config(arg: str = ""):
   config = default_config("siamese", "strokes")
   config.data.name = "digits"
-  config.data.train_split = f"{SPLITS}[classes=:7]"
-  config.data.eval_split = f"{SPLITS}[classes=7:]"
+  config.data.train_split = f"{SPLITS}[classes=!5:8]"
+  config.data.eval_split = f"{SPLITS}[classes=5:8]"
   config.data.image_size = (64, 64)
   config.data.channels = 1
   config.data.mean = (0.0,)
@@ -45,11 +45,13 @@ def get_config(arg: str = ""):
   config.train.batch_size = 42
   config.train.eval_batch_size = 64
   config.train.num_steps = 100
-  config.train.eval_every = 50
-  config.train.checkpoint_every = 50
+  config.train.eval_every = 100
+  config.train.checkpoint_every = 100
   config.train.best_metric = "auc"
   config.eval.ways = 3
   if arg == "debug":
+    config.batch.update(ways=2, queries=1)
+    config.train.batch_size = 4
     config.train.num_steps = 8
     config.train.log_every = 2
     config.train.eval_every = 4
