@@ -1,20 +1,36 @@
-"""One-shot classification of characters on little background: the best we can.
+"""One-shot classification of characters after little background.
 
-Lake et al. (2019, "The Omniglot challenge") train on five alphabets alone, the
-sets small1 and small2, and ask 20-way one-shot trials within alphabets that
-have never been seen. Characters are centred and scaled by their moments; a map
-of edge directions and learned features is bent to fit another one
-(`model.head = 'deformable'`); training asks the trials' own question, of
-quarter turns and mirror images of the alphabets, too.
+Lake et al. (2019, "The Omniglot challenge", arXiv:1902.03477) train on the five
+alphabets of small1, or on those of small2, and ask 20-way one-shot trials
+within alphabets that have never been seen. Characters are centred and scaled
+by their moments; two maps of edge directions and learned features, of the
+character and of it with its ink spread evenly, are bent to fit those of
+another one; training asks the trials' own question, of the alphabets and of
+their quarter turns and mirror images. All of a set is trained on; training is
+evaluated on an alphabet of the other one.
 
   python -m segsiam_jax.main --config=configs/siamese_omniglot.py \
     --workdir=runs/siamese_omniglot --config.data.dir=OMNIGLOT
 
-OMNIGLOT holds images_background_small1.zip, images_background_small2.zip and,
-for the published trials, one_shot_runs/ or all_runs.zip:
+and with --config=configs/siamese_omniglot.py:small2 on the other set. OMNIGLOT
+holds images_background_small1.zip, images_background_small2.zip and, for the
+published trials, one_shot_runs/ or all_runs.zip:
 
   python -m segsiam_jax.main --mode=eval --workdir=runs/siamese_omniglot \
     --config.data.eval_split=one_shot_runs
+
+Measured, each alphabet never trained on, 20 random trials of 20 queries, with
+95 % intervals over the trials:
+
+  trained on small1: Sanskrit 92.8 % (90.2 to 95.3), Japanese 91.5 % (88.4 to
+    94.6)
+  trained on small2: Korean 98.0 % (96.2 to 99.8), Balinese and Early Aramaic
+    together 81.0 % (75.8 to 86.2)
+
+and 39 of the 40 trials of run01 and run02, after either (87 to 99.6); the other
+eighteen runs have not been tried. Lake et al. have 95.8 % with BPL and 95.5 %
+for people, on all twenty. Six minutes of one processor core of the thirty
+minutes of two that are meant for it.
 """
 
 from segsiam_jax.config import default_config, on_digits, shorten
@@ -24,7 +40,8 @@ def get_config(arg: str = ""):
   config = default_config("siamese", "strokes")
   config.data.name = "omniglot"
   config.data.train_split = "small1"
-  config.data.eval_split = "small2[alphabets=1:2]"
+  # Sanskrit; its Greek and Latin are in both sets.
+  config.data.eval_split = "small2[alphabets=3:4]"
   config.data.image_size = (64, 64)
   config.data.channels = 1
   config.data.mean = (0.0,)
@@ -34,6 +51,7 @@ def get_config(arg: str = ""):
   config.model.head = "deformable"
   config.model.equalize = "both"
   config.batch.kind = "episodes"
+  # As many as the smallest alphabet has.
   config.batch.ways = 17
   config.batch.shots = 1
   config.batch.queries = 1
@@ -57,7 +75,7 @@ def get_config(arg: str = ""):
   config.train.eval_batch_size = 40
   config.train.num_steps = 800
   config.train.log_every = 50
-  config.train.eval_every = 400
+  config.train.eval_every = 800
   config.train.checkpoint_every = 400
   config.train.best_metric = "20_way_1_shot"
   config.eval.views = 9
@@ -66,11 +84,15 @@ def get_config(arg: str = ""):
   config.eval.episodes = 20
   config.eval.within_group = True
   config.eval.pairs = 1000
-  if arg == "debug":
+  if arg == "small2":
+    config.data.train_split = "small2"
+    # Korean.
+    config.data.eval_split = "small1[alphabets=3:4]"
+  elif arg == "debug":
     on_digits(config)
     config.batch.update(ways=2, by_drawer=False)
     config.eval.views = 2
     shorten(config, num_steps=2)
   elif arg:
-    raise ValueError(f"{arg!r} is not 'debug'")
+    raise ValueError(f"{arg!r} is neither 'small2' nor 'debug'")
   return config
