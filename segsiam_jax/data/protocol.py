@@ -5,11 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segsiam_jax.data.identities import (
-  IdentitySource,
-  Index,
-  Pairs,
-  Trials,
+from segsiam_jax.data.identities import IdentitySource, Index, Pairs, Trials
+from segsiam_jax.data.trial_plans import (
   drawers_trials,
   random_pairs,
   random_trials,
@@ -68,7 +65,7 @@ def make_protocol(
   """The published pairs and trials of a source, or random ones.
 
   Where a source knows who made an example, and one shot is asked for, trials
-  are of Lake's form (see `identities.drawers_trials`).
+  are of Lake's form (see `trial_plans.drawers_trials`).
 
   Args:
     source: of the evaluation split.
@@ -78,7 +75,7 @@ def make_protocol(
     shots: K of random episodes, one kind of trial each.
     queries: of each identity of a random episode.
     episodes: number of random episodes of each kind.
-    within_group: see `identities.random_pairs` and `random_trials`.
+    within_group: see `trial_plans.random_pairs` and `random_trials`.
     seed: of what is random.
   """
   index = Index.of(source)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities
+from segsiam_jax.data import identities, trial_plans
 from segsiam_jax.errors import UserError
 
 
@@ -46,7 +46,7 @@ def test_copies_are_never_a_pair(rng):
   for _ in range(50):
     assert index.draw_other_image(0, rng) == 2
     assert index.draw_other_identity(2, rng) != 3
-  pairs = identities.random_pairs(index, 1000)
+  pairs = trial_plans.random_pairs(index, 1000)
   assert (index.contents[pairs.first] != index.contents[pairs.second]).all()
   same = index.labels[pairs.first] == index.labels[pairs.second]
   np.testing.assert_array_equal(same, pairs.same)
@@ -57,20 +57,20 @@ def test_copies_are_never_a_pair(rng):
 def test_pairs_are_balanced_over_folds_and_within_groups():
   labels = np.repeat(np.arange(12), 6)
   index = identities.Index(labels, groups=labels // 4)
-  pairs = identities.random_pairs(index, 200, within_group=True)
+  pairs = trial_plans.random_pairs(index, 200, within_group=True)
   assert len(pairs.first) == 200
   for fold in range(10):
     assert pairs.same[pairs.fold == fold].sum() == 10
     assert (~pairs.same[pairs.fold == fold]).sum() == 10
   assert (index.groups[pairs.first] == index.groups[pairs.second]).all()
-  again = identities.random_pairs(index, 200, within_group=True)
+  again = trial_plans.random_pairs(index, 200, within_group=True)
   np.testing.assert_array_equal(pairs.first, again.first)
 
 
 def test_trials_hold_the_answer_and_no_query():
   labels = np.repeat(np.arange(12), 6)
   index = identities.Index(labels, groups=labels // 4)
-  trials = identities.random_trials(
+  trials = trial_plans.random_trials(
     index, ways=3, shots=2, queries=2, episodes=5, within_group=True
   )
   assert trials.support.shape == (5 * 6, 3, 2)
@@ -83,11 +83,11 @@ def test_trials_hold_the_answer_and_no_query():
   assert (groups == index.groups[trials.query][:, None, None]).all()
   assert len(set(trials.answer)) == 3
   assert (
-    identities.random_trials(index, ways=3, shots=5, queries=2, episodes=5)
+    trial_plans.random_trials(index, ways=3, shots=5, queries=2, episodes=5)
     is None
   )
   assert (
-    identities.random_trials(
+    trial_plans.random_trials(
       index, ways=5, shots=1, queries=1, episodes=5, within_group=True
     )
     is None

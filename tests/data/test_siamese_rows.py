@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, siamese
+from segsiam_jax.data import identities, siamese, trial_plans
 from segsiam_jax.errors import UserError
 from tests.data.test_identities import Numbers
 
@@ -85,7 +85,7 @@ def test_one_drawer_s_drawings_are_found_among_another_s():
   labels = np.repeat(np.arange(6), 3)
   drawers = np.tile([1, 2, 3], 6)
   index = identities.Index(labels, groups=labels // 4, drawers=drawers)
-  trials = identities.drawers_trials(index, ways=3, episodes=6)
+  trials = trial_plans.drawers_trials(index, ways=3, episodes=6)
   assert trials.support.shape == (6 * 3, 3, 1)
   assert set(labels[trials.query]) == {0, 1, 2, 3}
   for number in range(6):
@@ -97,8 +97,8 @@ def test_one_drawer_s_drawings_are_found_among_another_s():
     assert (
       labels[support][trials.answer[mine]] == labels[trials.query[mine]]
     ).all()
-  assert identities.drawers_trials(index, ways=5, episodes=6) is None
-  mixed = identities.drawers_trials(
+  assert trial_plans.drawers_trials(index, ways=5, episodes=6) is None
+  mixed = trial_plans.drawers_trials(
     index, ways=6, episodes=2, within_group=False
   )
   assert mixed.support.shape == (12, 6, 1)
