@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
   config.train.batch_size = 8
   config.train.eval_batch_size = 16
   config.train.num_steps = 1500
-  config.train.eval_every = 750
+  config.train.eval_every = 1500
   config.train.checkpoint_every = 200
   config.train.best_metric = "mask/AP50"
   if arg == "classes":

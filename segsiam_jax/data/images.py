@@ -213,8 +213,9 @@ def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
     highest = np.iinfo(have).max
     raise UserError(
       f"{path}: {bits[have]} bits a channel, where {bits[np.dtype(wanted)]} "
-      f"are expected; for such files set --config.data.image_dtype={have}, "
-      f"with data.mean and data.std in 0..{highest}"
+      "are expected; convert them or, where the config has the field, set "
+      f"--config.data.image_dtype={have}, with data.mean and data.std in "
+      f"0..{highest}"
     )
 
 

@@ -32,8 +32,8 @@ def mixed(tmp_path, rng):
     "broken.png": "not a readable image",
     "channels.npy": "config.data.channels = 3: cannot make 3 channels of an "
     "image with 5",
-    "words.png": "16 bits a channel, where 8 are expected; for such files set "
-    "--config.data.image_dtype=uint16",
+    "words.png": "16 bits a channel, where 8 are expected; convert them or, "
+    "where the config has the field, set --config.data.image_dtype=uint16",
     "pages.tif": "cannot make 3 channels of an image with 4",
   }
   return folder, said
