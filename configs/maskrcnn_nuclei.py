@@ -2,9 +2,10 @@
 
 A folder of images of any size, fluorescence and histology, and of labels that
 number the nuclei: train/images/NAME.png with train/labels/NAME.png. By name,
-the first 100 images train and the others validate. On 30 others: mask AP 0.43
-and AP50 0.81, box AP 0.41 and AP50 0.79, with 400 detections an image (AP50 0.79
-and 0.77 with COCO's 100), after 13 minutes of CPU time of a busy core.
+the first 100 images train and the others validate. On 30 such: mask AP 0.43
+and AP50 0.81, box AP 0.41 and AP50 0.79, with 400 detections an image (AP50
+0.79 and 0.77 with COCO's 100), after 13 minutes of CPU time of a busy core.
+Weak: large pale cells on white, of which four images are not enough.
 
   python -m segsiam_jax.main --config=configs/maskrcnn_nuclei.py \
     --config.data.dir=NUCLEI_FOLDER --workdir=runs/maskrcnn_nuclei
