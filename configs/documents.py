@@ -4,9 +4,9 @@ Pages are drawn: text, headings, tables, forms, on letterheads that four pages
 share; each has two scans and two photographs (`docs/siamese_data.md`). Nothing
 to download; drawing them takes about half a minute. The test has 200 pages that
 training has not seen, and looks for each of their 800 copies among them all
-(`200_way_1_shot`): 0.989 are right (95 % interval 0.979 to 0.994), with an AUC of
-0.995 and an EER of 0.032 of pairs on one letterhead, after three minutes of two
-CPU cores.
+(`200_way_1_shot`): 0.989 are right (95 % interval 0.979 to 0.994), with an AUC
+of 0.995 and an EER of 0.032 of pairs on one letterhead, after three minutes of
+two CPU cores.
 
   python -m segsiam_jax.main --config=configs/documents.py \
     --workdir=runs/documents

@@ -15,8 +15,8 @@ Stacks larger than memory are predicted in windows:
 16-bit stacks: --config.data.image_dtype=uint16, with data.mean and data.std in
 0..65535.
 
-Sixteen slices of 512x512 of the ISBI 2012 challenge, tested on four others: mean
-IoU 0.659 (cells 0.811) after 150 steps, which are six minutes of processor
+Sixteen slices of 512x512 of the ISBI 2012 challenge, tested on four others:
+mean IoU 0.659 (cells 0.811) after 150 steps, which are six minutes of processor
 time. A plane at a time, unet_em.py does better on slices so thick.
 """
 
