@@ -30,8 +30,8 @@ Measured, each alphabet never trained on, 20 random trials of 20 queries, with
 and all 40 trials of run01 and run02, after either (91.2 to 100); the other
 eighteen runs have not been tried. Lake et al. have 95.8 % with BPL and 95.5 %
 for people, on all twenty. Nine minutes of one processor core of the thirty
-minutes of two that are meant for it: 800 steps are as good but for one of the 40
-trials, and without distorted views (eval.views = 1) Sanskrit has 91.5 % and
+minutes of two that are meant for it: 800 steps are as good but for one of the
+40 trials, and without distorted views (eval.views = 1) Sanskrit has 91.5 % and
 Japanese 90.8 % after 800.
 """
 
