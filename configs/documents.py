@@ -22,7 +22,7 @@ Is this photograph of that page? Which page does it show?
     --input=page.png,photo.jpg
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, shorten
 
 
 def get_config(arg: str = ""):
@@ -73,12 +73,7 @@ def get_config(arg: str = ""):
     config.batch.per_identity = 2
     config.eval.pairs = 200
     config.train.best_metric = "auc"
-    config.train.batch_size = 8
-    config.train.num_steps = 4
-    config.train.log_every = 2
-    config.train.eval_every = 2
-    config.train.checkpoint_every = 2
-    config.optimizer.warmup_steps = 1
+    shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is none of 'debug', 'pages'")
   return config

@@ -7,7 +7,7 @@ measured by itself; with masks the same detector comes to box AP50 0.83.
     --workdir=runs/fasterrcnn_digits
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, shorten
 from segsiam_jax.models.mask_rcnn import FORMS
 
 
@@ -47,11 +47,7 @@ def get_config(arg: str = ""):
     config.model.encoder_width = 4
     config.model.width = 8
     config.model.box_widths = (16,)
-    config.train.num_steps = 4
-    config.train.log_every = 2
-    config.train.eval_every = 4
-    config.train.checkpoint_every = 4
-    config.optimizer.warmup_steps = 1
+    shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")
   return config

@@ -11,7 +11,7 @@ With `:classes` the ten digits, a longer run that has not been measured.
     --workdir=runs/maskrcnn_digits
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, shorten
 from segsiam_jax.models.mask_rcnn import FORMS
 
 
@@ -59,11 +59,7 @@ def get_config(arg: str = ""):
     config.model.encoder_width = 4
     config.model.width = 8
     config.model.box_widths = (16,)
-    config.train.num_steps = 4
-    config.train.log_every = 2
-    config.train.eval_every = 4
-    config.train.checkpoint_every = 4
-    config.optimizer.warmup_steps = 1
+    shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is none of 'debug', 'classes'")
   return config

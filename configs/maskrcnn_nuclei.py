@@ -11,7 +11,7 @@ Weak: large pale cells on white, of which four images are not enough.
     --config.data.dir=NUCLEI_FOLDER --workdir=runs/maskrcnn_nuclei
 """
 
-from segsiam_jax.config import default_config
+from segsiam_jax.config import default_config, shorten
 from segsiam_jax.models.mask_rcnn import FORMS
 
 
@@ -73,11 +73,7 @@ def get_config(arg: str = ""):
     config.model.encoder_width = 4
     config.model.width = 8
     config.model.box_widths = (16,)
-    config.train.num_steps = 4
-    config.train.log_every = 1
-    config.train.eval_every = 4
-    config.train.checkpoint_every = 4
-    config.optimizer.warmup_steps = 1
+    shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")
   return config

@@ -26,16 +26,17 @@ READERS: dict[str, Callable[[str, str], IdentitySource]] = {
 }
 
 
-# What a reader makes of a file's image; others take it as it is.
+# What a reader of ours makes of a file's image; others take it as it is.
 TO_IMAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   "omniglot": identity_adapters.white_ink,
-  "tfds:omniglot": identity_adapters.white_ink,
   "cedar": cedar.ink,
 }
 
 
 def as_in(name: str, image: np.ndarray) -> np.ndarray:
   """A file's image, (H, W, C) uint8, as an example of a data set has it."""
+  if name in identity_adapters.IDENTITIES:
+    return identity_adapters.IDENTITIES[name].to_image(image)
   return TO_IMAGE.get(name, image_files.as_it_is)(image)
 
 

@@ -141,10 +141,8 @@ class InstanceMetrics:
 
   def gather(self) -> "InstanceMetrics":
     """Those of all processes together, on every process."""
-    gathered = InstanceMetrics.__new__(InstanceMetrics)
-    gathered._source = self._source
-    gathered._precision = self._precision.gather()
-    return gathered
+    self._precision = self._precision.gather()
+    return self
 
   def compute(self) -> dict[str, float]:
     """See `CocoAveragePrecision.compute`."""

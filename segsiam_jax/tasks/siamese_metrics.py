@@ -74,11 +74,13 @@ class SiameseMetrics:
     self._maps = maps
     self._rows: dict[int, np.ndarray] = {}
     self._learned: Learned | None = None
+    self._pair_scores: np.ndarray | None = None
 
   def add(
     self, batch: Mapping[str, Any], predictions: Mapping[str, np.ndarray]
   ) -> None:
     """Takes this process's rows of a batch."""
+    self._pair_scores = None
     index = np.asarray(batch["index"])
     # Maps are large, and their numbers below 1.
     dtype = np.float16 if self._maps else np.float32
@@ -97,6 +99,7 @@ class SiameseMetrics:
 
   def gather(self) -> "SiameseMetrics":
     """Those of all processes together, on every process."""
+    self._pair_scores = None
     self._rows = dict(gather(list(self._rows.items())))
     return self
 
@@ -116,19 +119,19 @@ class SiameseMetrics:
     return np.asarray(_score(first, second, self._learned, head=self._head))
 
   def pair_scores(self) -> np.ndarray:
-    """(P,) scores of the protocol's pairs."""
-    pairs, embeddings = self.protocol.pairs, self.embeddings
-    return np.concatenate(
-      [
-        self.score(
-          embeddings[pairs.first[part]], embeddings[pairs.second[part]]
-        )
-        for part in _parts(
-          len(pairs.first),
-          max(1, min(_BLOCK, _BLOCK_FLOATS // embeddings.shape[1])),
-        )
-      ]
-    )
+    """(P,) scores of the protocol's pairs; computed once."""
+    if self._pair_scores is None:
+      pairs, embeddings = self.protocol.pairs, self.embeddings
+      block = max(1, min(_BLOCK, _BLOCK_FLOATS // embeddings.shape[1]))
+      self._pair_scores = np.concatenate(
+        [
+          self.score(
+            embeddings[pairs.first[part]], embeddings[pairs.second[part]]
+          )
+          for part in _parts(len(pairs.first), block)
+        ]
+      )
+    return self._pair_scores
 
   def compute(self) -> dict[str, float]:
     """The metrics by name."""
