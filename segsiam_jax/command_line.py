@@ -54,14 +54,22 @@ def parse_flags(argv: list[str]) -> list[str]:
     sys.exit(EXIT_BAD_INPUT)
   except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
     # A config file that raises comes as one of the last three.
-    first, trace, rest = str(error).partition("Traceback (most recent call")
-    if trace:  # Of a config file that raised: what it said is the last line.
-      first += rest.strip().splitlines()[-1]
-    first = " ".join(first.split())
-    if " " not in first:  # A field that is none is said by its name alone.
-      first = f"--config: there is no field {first.strip(chr(34))}"
-    print(f"error: {first}", file=sys.stderr)
+    print(f"error: {_in_a_line(error)}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
+
+
+def _in_a_line(error: Exception) -> str:
+  """What a parser's error says, or a config file's or a config's within it."""
+  cause = error.args[0] if error.args else None
+  if isinstance(cause, KeyError):  # A field that a config does not have.
+    field, _, hint = cause.args[0].partition("\n")
+    return f"--config: there is no field {field}" + (
+      f"; {hint}" if hint else ""
+    )
+  first, trace, rest = str(error).partition("Traceback (most recent call")
+  if trace:  # Of a config file that raised: what it said is the last line.
+    first += rest.strip().splitlines()[-1]
+  return " ".join(first.split())
 
 
 def name_workdir_config(argv: list[str]) -> None:

@@ -55,6 +55,7 @@ COCO = ("--config.data.name=coco", "--config.data.train_split=train")
     (wrong_size, (), ("labels/b.png", "is 8x12", "9x12")),
     (missing_image, COCO, ("1 of 1 images", "gone.jpg")),
     (None, ("--config.model.masks=3",), ("no field 'masks'",)),
+    (None, ("--config.model.widht=3",), ("no field 'widht'", '"width"')),
   ],
 )
 def test_mistakes(tmp_path, spoil, flags, words):
