@@ -9,7 +9,7 @@ import numpy as np
 from segsiam_jax.ops.boxes import pairwise_iou
 
 # Boxes that are compared with as many others at a time: memory is its square.
-_TILE = 256
+_TILE = 512
 
 
 class Kept(NamedTuple):
