@@ -1,10 +1,10 @@
 """Mask R-CNN on crowded scenes of handwritten digits.
 
 4 to 9 digits that cover each other, on 96x96 pixels. One class: mask AP50 0.62
-and box AP50 0.82 on test (AP 0.27 and 0.46) after 17 minutes of CPU time,
+and box AP50 0.82 on test (AP 0.26 and 0.45) after 16 minutes of CPU time,
 evaluation and compilation included, with 1.7 GB of memory. 1,500 steps give
 0.64 and 0.83. XLA keeps little more than one core busy with one device; with
-XLA_FLAGS=--xla_force_host_platform_device_count=2 two cores take ten minutes.
+XLA_FLAGS=--xla_force_host_platform_device_count=2 two cores take nine minutes.
 With `:classes` the ten digits, a longer run that has not been measured.
 
   python -m segsiam_jax.main --config=configs/maskrcnn_digits.py \

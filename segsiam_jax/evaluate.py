@@ -1,8 +1,8 @@
 """Evaluation: in the training loop, and of a checkpoint by itself."""
 
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from segsiam_jax import (
   checkpoint,
+  coco_results,
   inputs,
   overlays,
   paths,
@@ -26,6 +27,8 @@ from segsiam_jax.tasks.base import Task
 
 _logger = logging.getLogger(__name__)
 
+# Of a workdir: what an evaluation found, in COCO's format of results.
+RESULTS_FILE = "detections.json"
 # Device counts are int32: they are fetched before they can reach 2^31.
 _MOST_ELEMENTS = 2**30
 
@@ -104,14 +107,16 @@ class Evaluator:
     if so_far is not None:
       total = merge_all(total, widen(so_far))
     metrics = compute_all(total)
-    plots = {}
+    plots, results = {}, None
     if host is not None:
       host = host.gather()
       metrics |= host.compute()
       draws = self._task.plots is not None and self._num_pictures
       if draws and jax.process_index() == 0:
         plots = self._task.plots(host, self._data.source, self._thorough)
-    return Evaluation(metrics, pictures[: self._num_pictures], plots)
+      if self._task.results is not None:
+        results = self._task.results(host)
+    return Evaluation(metrics, pictures[: self._num_pictures], plots, results)
 
 
 class Evaluation(NamedTuple):
@@ -121,11 +126,13 @@ class Evaluation(NamedTuple):
     metrics: by name.
     pictures: of examples, of one size.
     plots: of the whole split, by name.
+    results: detections in COCO's format, one by one; None of other tasks.
   """
 
   metrics: dict[str, float]
   pictures: list[np.ndarray]
   plots: dict[str, np.ndarray]
+  results: Iterator[dict[str, Any]] | None = None
 
   def show(self, writer: writers.Writer, step: int) -> None:
     """Writes pictures and plots."""
@@ -143,7 +150,7 @@ def evaluate(
   Args:
     config: of the run.
     workdir: of the run; a line is added to its metrics.jsonl, and pictures to
-      its images/.
+      its images/. Objects that are found go to its detections.json.
     which: 'best', 'latest' or a step.
 
   Returns:
@@ -178,6 +185,12 @@ def evaluate(
   split = f"eval:{config.data.eval_split}"
   writer.scalars(step, split, result.metrics)
   result.show(writer, step)
+  if result.results is not None and jax.process_index() == 0:
+    target = paths.resolve(workdir) / RESULTS_FILE
+    with coco_results.ResultsFile(target) as file:
+      for one in result.results:
+        file.add(one)
+    _logger.info("detections: %s", target)
   _logger.info("%s, %s\n%s", folder, split, writers.table(result.metrics))
   writer.close()
   return result.metrics

@@ -16,6 +16,7 @@ LAYERS = (
   (
     "errors",
     "paths",
+    "coco_results",
     "overlays",
     "plots",
     "fields",

@@ -3,7 +3,8 @@
 An instance source has, beside `len()` and `class_names`, two ways to read:
 `source[index]` is a dictionary with `image` (H, W, C) uint8 and `objects`, an
 `Annotations`; `source.annotations(index)` is the latter alone, which needs no
-image. `source.sizes` is (length, 2) heights and widths, or None where only
+image. `source.category_ids` are the classes' numbers in the data set's own
+files. `source.sizes` is (length, 2) heights and widths, or None where only
 decoding the images would tell. Class 0 is the background, so that class k is
 `class_names[k - 1]`.
 """
@@ -111,6 +112,7 @@ class InstanceSource(Protocol):
   """See the module."""
 
   class_names: tuple[str, ...]
+  category_ids: tuple[int, ...]
   sizes: np.ndarray | None
 
   def __len__(self) -> int: ...
@@ -167,12 +169,14 @@ class OneClass:
 
   Attributes:
     class_names: that class alone.
+    category_ids: 1.
     sizes: of the source.
   """
 
   def __init__(self, source: InstanceSource, name: str):
     self._source = source
     self.class_names = (name,)
+    self.category_ids = (1,)
     self.sizes = source.sizes
 
   def __len__(self) -> int:

@@ -27,6 +27,7 @@ class InstanceFolderSource:
 
   Attributes:
     class_names: as given.
+    category_ids: from 1.
     sizes: (length, 2) heights and widths.
     paths: (image, labels) files, sorted by name.
   """
@@ -43,6 +44,7 @@ class InstanceFolderSource:
       UserError: a file is missing or wrong.
     """
     self.class_names = tuple(class_names)
+    self.category_ids = tuple(range(1, len(class_names) + 1))
     self.paths = folder_pairs(root, split, "labels")
     folder = self.paths[0][0].parents[1]
     self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)

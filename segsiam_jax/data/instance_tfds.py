@@ -40,6 +40,7 @@ class TfdsInstances:
 
   Attributes:
     class_names: one name a class.
+    category_ids: from 1, as TFDS keeps no others.
     sizes: (length, 2) heights and widths where all images have one size, else
       None.
   """
@@ -63,6 +64,7 @@ class TfdsInstances:
     features = self._records.features
     names = adapter.class_names or features["objects"].feature["label"].names
     self.class_names = tuple(names)
+    self.category_ids = tuple(range(1, len(names) + 1))
     size = features["image"].shape[:2]
     self.sizes = None
     if None not in size:

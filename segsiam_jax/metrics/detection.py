@@ -8,7 +8,7 @@ processes, and an image that several of them saw counts once.
 import contextlib
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,16 @@ class CocoAveragePrecision:
     """A state of the images of all processes, on every process."""
     return self._of(dict(gather(list(self._images.items()))))
 
+  def detections(self) -> Iterator[tuple[int | str, Detections]]:
+    """What was found in each image, by its id."""
+    for image_id in self._ids():
+      yield image_id, Detections(**self._images[image_id]["found"])
+
+  def _ids(self) -> list[int | str]:
+    """Sorted, as pycocotools does: where scores tie, the order decides, and it
+    must not depend on which process saw what."""
+    return sorted(self._images, key=lambda i: (isinstance(i, str), i))
+
   def compute(self) -> dict[str, float]:
     """All twelve COCO numbers of boxes, and of masks where there are any.
 
@@ -246,10 +256,7 @@ class CocoAveragePrecision:
     from pycocotools.coco import COCO
 
     images, annotations = [], []
-    # By id, as pycocotools does: where scores tie, the order decides, and it
-    # must not depend on which process saw what.
-    ids = sorted(self._images, key=lambda i: (isinstance(i, str), i))
-    for number, image_id in enumerate(ids, 1):
+    for number, image_id in enumerate(self._ids(), 1):
       record = self._images[image_id]
       height, width = record["size"]
       images.append({"id": number, "height": height, "width": width})

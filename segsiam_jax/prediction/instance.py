@@ -1,7 +1,6 @@
 """Objects in image files of any size."""
 
 import dataclasses
-import itertools
 import json
 import pathlib
 from collections import Counter
@@ -12,7 +11,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from segsiam_jax import runs, runtime, steps
+from segsiam_jax import coco_results, runs, runtime, steps
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations
 from segsiam_jax.data.instance import InstanceRows, assign_buckets
@@ -57,10 +56,8 @@ def predict_files(
   class_names = tuple(config.data.class_names)
   find = _Finder(config, checkpoint)
   known: list[dict] = []
-  written = itertools.count()
 
-  with (target / RESULTS_FILE).open("w") as results:
-    results.write("[")
+  with coco_results.ResultsFile(target / RESULTS_FILE) as results:
 
     def predict_one(path: pathlib.Path, stem: str) -> dict:
       image = images.read_image(path)
@@ -71,8 +68,7 @@ def predict_files(
       height, width = image.shape[:2]
       image_id = len(known) + 1
       for result in _results(found_at((height, width)), image_id):
-        separator = ",\n" if next(written) else "\n"
-        results.write(separator + json.dumps(result))
+        results.add(result)
       known.append(
         {
           "id": image_id,
@@ -98,7 +94,6 @@ def predict_files(
       }
 
     complaints = files_lib.predict_each(files, target, predict_one)
-    results.write("\n]\n")
   categories = [
     {"id": label, "name": name} for label, name in enumerate(class_names, 1)
   ]
@@ -171,18 +166,7 @@ def _results(found: Found, image_id: int) -> Iterator[dict]:
   """COCO's results of one image, one by one."""
   masks = found.whole_masks() if found.masks is not None else None
   for box, label, score in zip(
-    found.boxes.tolist(),
-    found.classes.tolist(),
-    found.scores.tolist(),
-    strict=True,
+    found.boxes, found.classes.tolist(), found.scores, strict=True
   ):
-    x1, y1, x2, y2 = (round(length, 2) for length in box)
-    result = {
-      "image_id": image_id,
-      "category_id": label,
-      "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
-      "score": round(score, 5),
-    }
-    if masks is not None:
-      result["segmentation"] = encode_mask(next(masks))
-    yield result
+    mask = None if masks is None else encode_mask(next(masks))
+    yield coco_results.result(image_id, label, box, score, mask)

@@ -1,6 +1,6 @@
 """What a task is: pure functions that the compiled steps are made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -63,6 +63,8 @@ class Task(NamedTuple):
     plots: (host metrics of all processes, source, thorough) -> (h, w, 3) uint8
       pictures of the whole split by name; not `thorough` in training, which
       waits for them. Or None.
+    results: host metrics of all processes -> all detections of the split, one
+      by one, in COCO's format. Or None.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -74,6 +76,7 @@ class Task(NamedTuple):
   host_metrics: Callable[[Any], HostMetrics] | None = None
   watch: Callable[[Mapping[str, float]], str] = lambda values: ""
   plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
+  results: Callable[[Any], Iterator[dict[str, Any]]] | None = None
 
 
 def global_mean(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segsiam_jax import overlays
+from segsiam_jax import coco_results, overlays
 from segsiam_jax.metrics.detection import (
   CocoAveragePrecision,
   Detections,
@@ -116,7 +116,7 @@ class InstanceMetrics:
     """Makes an empty state.
 
     Args:
-      source: of the split: `annotations(index).ground_truth()`.
+      source: of the split: `annotations(index)` and `category_ids`.
       class_names: of the classes from 1 on.
       max_detections: see `CocoAveragePrecision`.
     """
@@ -136,7 +136,7 @@ class InstanceMetrics:
         truth.size,
       )
       self._precision.add(
-        index, truth.size, truth.ground_truth(), found.encoded()
+        truth.id, truth.size, truth.ground_truth(), found.encoded()
       )
 
   def gather(self) -> "InstanceMetrics":
@@ -147,3 +147,15 @@ class InstanceMetrics:
   def compute(self) -> dict[str, float]:
     """See `CocoAveragePrecision.compute`."""
     return self._precision.compute()
+
+  def results(self) -> Iterator[dict[str, Any]]:
+    """All detections in COCO's format, with the data set's own ids."""
+    for image_id, found in self._precision.detections():
+      for index, label in enumerate(found.classes):
+        yield coco_results.result(
+          image_id,
+          self._source.category_ids[label - 1],
+          found.boxes[index],
+          found.scores[index],
+          None if found.masks is None else found.masks[index],
+        )

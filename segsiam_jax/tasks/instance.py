@@ -155,5 +155,12 @@ def make_task(
     return InstanceMetrics(source, class_names, config.eval.max_detections)
 
   return base.Task(
-    init, loss_fn, eval_step, predict, empty_metrics, draw, host_metrics
+    init,
+    loss_fn,
+    eval_step,
+    predict,
+    empty_metrics,
+    draw,
+    host_metrics,
+    results=InstanceMetrics.results,
   )

@@ -9,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
-from segsiam_jax import inputs, runs, runtime, steps, train
+from segsiam_jax import coco_results, inputs, runs, runtime, steps, train
 from segsiam_jax.config import default_config, validate
+from segsiam_jax.data.coco import CocoSource
 from segsiam_jax.errors import UserError
+from segsiam_jax.evaluate import evaluate
+from segsiam_jax.metrics import encode_mask
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
 from segsiam_jax.predict import predict
@@ -158,6 +163,88 @@ def test_true_detections_have_an_ap_of_one(config):
   assert metrics.compute()["box/AR_100"] < 0.5
 
 
+def write_coco(source, root):
+  """The examples of a source as a COCO folder, with ids that are not counts."""
+  (root / "val" / "images").mkdir(parents=True)
+  content = {
+    "images": [],
+    "annotations": [],
+    "categories": [{"id": 4, "name": "cell"}],
+  }
+  for index in range(len(source)):
+    example = source[index]
+    objects, image_id = example["objects"], 100 - 7 * index
+    name = f"{index}.png"
+    Image.fromarray(example["image"]).save(root / "val" / "images" / name)
+    height, width = objects.size
+    content["images"].append(
+      {"id": image_id, "file_name": name, "height": height, "width": width}
+    )
+    for box, crop in zip(objects.boxes, objects.masks, strict=True):
+      x1, y1, x2, y2 = box.tolist()
+      content["annotations"].append(
+        {
+          "id": len(content["annotations"]) + 1,
+          "image_id": image_id,
+          "category_id": 4,
+          "bbox": [x1, y1, x2 - x1, y2 - y1],
+          "area": int(crop.mask.sum()),
+          "iscrowd": 0,
+          "segmentation": encode_mask(crop.whole(objects.size)),
+        }
+      )
+  (root / "val" / "instances.json").write_text(json.dumps(content))
+
+
+def test_results_score_the_same_with_the_users_own_file(
+  config, tmp_path, capsys
+):
+  """pycocotools, given the data set's JSON and our results, finds our AP."""
+  write_coco(inputs.open_inputs(config, train=False).source, tmp_path)
+  source = CocoSource(str(tmp_path), "val")
+  metrics = InstanceMetrics(source, source.class_names, 100)
+  random = np.random.default_rng(0)
+  size = np.array([64, 64])
+  for index in range(len(source)):
+    row = perfect(source, index, size)
+    shifts = random.integers(-3, 4, row["boxes"].shape)
+    row["boxes"] = np.rint(row["boxes"]) + shifts
+    row["scores"] = row["valid"] * random.uniform(0.1, 1.0, 6).round(2)
+    batch = {"mask": [1.0], "index": [index], "size": size[None]}
+    metrics.add(batch, {name: value[None] for name, value in row.items()})
+  file = tmp_path / "detections.json"
+  with coco_results.ResultsFile(file) as results:
+    for one in metrics.results():
+      results.add(one)
+  truth = COCO(str(tmp_path / "val" / "instances.json"))
+  found = truth.loadRes(str(file))
+  ours = metrics.compute()
+  for kind, name in (("bbox", "box"), ("segm", "mask")):
+    evaluation = COCOeval(truth, found, kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert 0.05 < evaluation.stats[0] < 0.95
+    assert ours[f"{name}/AP"] == evaluation.stats[0]
+    assert ours[f"{name}/AR_100"] == evaluation.stats[8]
+  capsys.readouterr()
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path):
+  file = tmp_path / "detections.json"
+  with coco_results.ResultsFile(file):
+    pass
+  assert json.loads(file.read_text()) == []
+  with (
+    pytest.raises(KeyError),
+    coco_results.ResultsFile(file) as results,
+  ):
+    results.add(coco_results.result("a", 1, (0, 0, 1, 1), 0.5))
+    raise KeyError
+  assert json.loads(file.read_text()) == []
+  assert [one.name for one in tmp_path.iterdir()] == ["detections.json"]
+
+
 @pytest.mark.slow
 def test_one_compilation_a_bucket(config, caplog):
   mesh = runtime.make_mesh(jax.devices()[:1])
@@ -264,6 +351,13 @@ def test_trains_evaluates_and_predicts(cells, model, tmp_path):
   assert list((tmp_path / "images").iterdir())
 
   config = runs.with_data(config, ("cell",))
+  again = evaluate(config, workdir)
+  assert again["box/AP"] == scores["box/AP"]
+  found = json.loads((tmp_path / "detections.json").read_text())
+  names = {f"{index:03d}" for index in range(5)}
+  assert found and {one["image_id"] for one in found} <= names
+  assert ("segmentation" in found[0]) == (model == "mask_rcnn")
+
   inputs_ = [str(cells / "test" / "images")]
   assert predict(config, workdir, inputs_) == 5
   results = json.loads((tmp_path / "predictions/results.json").read_text())
