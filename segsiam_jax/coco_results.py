@@ -32,7 +32,7 @@ def result(
     "image_id": image_id,
     "category_id": category_id,
     "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
-    "score": round(float(score), 5),
+    "score": float(score),
   }
   if mask is not None:
     values["segmentation"] = dict(mask)

@@ -168,6 +168,8 @@ def evaluate(
   trained = workdir_config.read(workdir)
   # Of Siamese networks, other identities are tested than were trained on.
   class_names = trained.data.class_names if trained else ()
+  if config.task == "instance" and class_names:
+    inputs.check_classes(config, data.source, class_names)
   config = runs.with_data(config, class_names or data.source.class_names)
   task = runs.make_task(config, data.element_spec)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))

@@ -1,5 +1,6 @@
 """The batches that a configuration asks for."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import grain
@@ -190,18 +191,19 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
 def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
   data, augment = config.data, config.augment
   split = data.train_split if train else data.eval_split
+  # Detectors of boxes alone have no such fields.
+  mask_size = data.get("mask_size", 0)
+  image_format = images.ImageFormat(data.channels)
   if data.name == "folder":
     source = instance_folder.InstanceFolderSource(
-      data.dir, split, tuple(data.class_names)
+      data.dir, split, tuple(data.class_names), image_format
     )
   elif data.name == "coco":
-    source = coco.CocoSource(data.dir, split)
+    source = coco.CocoSource(data.dir, split, image_format, masks=mask_size > 0)
   else:
     source = instance_tfds.TfdsInstances(data.name, split, data.dir or None)
   if data.one_class:
     source = annotations.OneClass(source, data.one_class)
-  # Detectors of boxes alone have no such fields.
-  mask_size = data.get("mask_size", 0)
   if mask_size and source.annotations(0).masks is None:
     raise UserError(
       f"{data.dir}: {split} has boxes and no masks; config.model.name = "
@@ -235,6 +237,27 @@ def check_together(
   """Raises `UserError` if both splits do not go together."""
   if config.task == "siamese" and not config.data.shared_identities:
     identities.check_disjoint(train.source, test.source)
+  if config.task == "instance":
+    check_classes(config, test.source, train.source.class_names)
+
+
+def check_classes(
+  config: ml_collections.ConfigDict,
+  source: sources.Source,
+  learned: Sequence[str],
+) -> None:
+  """Raises `UserError` unless a split has the classes that were learned.
+
+  A class is known by its place: with another list, names would be mixed up.
+  """
+  if tuple(source.class_names) == tuple(learned):
+    return
+  here, there = (", ".join(names) for names in (source.class_names, learned))
+  raise UserError(
+    f"config.data.eval_split = {config.data.eval_split!r} has the classes "
+    f"{here}, and the training split {there}; give both files the same "
+    "categories in the same order of ids"
+  )
 
 
 # Examples that class weights are counted in.

@@ -15,6 +15,10 @@ from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
+_WRONG_SIZE = (
+  "where the JSON's tool shows a photograph as its camera was held, its EXIF "
+  "orientation must say so, and it is turned as the EXIF orientation says"
+)
 _IMAGE_KEYS = ("id", "file_name", "height", "width")
 _OBJECT_KEYS = ("image_id", "category_id", "bbox")
 
@@ -25,8 +29,8 @@ class CocoSource:
   That is how COCO itself is laid out; `DIR/NAME/images/*` with
   `DIR/NAME/instances.json` will do, too. Masks are polygons or run lengths,
   compressed or not; a set where nothing has a `segmentation` has boxes alone.
-  Everything but the pixels is checked when the source is opened. Boxes without
-  an area are left out, and counted in the log.
+  Everything but the images' contents is checked when the source is opened.
+  Boxes without an area are left out, and counted in the log.
 
   Attributes:
     class_names: of the categories, in the order of their ids.
@@ -34,12 +38,21 @@ class CocoSource:
     sizes: (length, 2) heights and widths.
   """
 
-  def __init__(self, root: str, split: str):
+  def __init__(
+    self,
+    root: str,
+    split: str,
+    image_format: images.ImageFormat = images.ImageFormat(),  # noqa: B008
+    *,
+    masks: bool = True,
+  ):
     """Reads and checks a JSON.
 
     Args:
       root: the folder DIR.
       split: 'NAME', 'NAME[a:b]' or 'NAME[a%:b%]'.
+      image_format: what images are read as.
+      masks: whether they are wanted, or boxes alone.
 
     Raises:
       UserError: a file is missing, or the JSON is not as it should be.
@@ -47,46 +60,51 @@ class CocoSource:
     wanted = splits.parse(split)
     self._folder, file = _find(pathlib.Path(root), wanted.name)
     content = _load(file)
-    categories = sorted(content["categories"], key=lambda one: one["id"])
+    categories = sorted(content["categories"], key=_by_id)
     self.category_ids = tuple(one["id"] for one in categories)
     self.class_names = tuple(str(one["name"]) for one in categories)
-    known = sorted(content["images"], key=lambda one: one["id"])
+    known = sorted(content["images"], key=_by_id)
     by_image = _by_image(content, known, set(self.category_ids), file)
     self._images = wanted.part(known)
     if not self._images:
       raise UserError(f"{file}: split {split!r} selects no images")
     _check_files(self._folder, self._images, file)
-    self._objects = [by_image[one["id"]] for one in self._images]
     self.sizes = np.array(
       [(one["height"], one["width"]) for one in self._images], np.int64
     )
-    self._file = file
-    self._has_masks = any(
-      one.get("segmentation") for one in content["annotations"]
+    self._file, self._format = file, image_format
+    self._has_masks = masks and any(
+      one.get("segmentation") for ones in by_image.values() for one in ones
     )
     if self._has_masks:
-      for one in content["annotations"]:
-        _check_segmentation(one, file)
+      for image in known:
+        for one in by_image[image["id"]]:
+          _check_segmentation(one, _size(image), file)
+    # As text: a copy of a million dictionaries for every reading process would
+    # take gigabytes.
+    self._objects = [
+      json.dumps(by_image[one["id"]]).encode() for one in self._images
+    ]
 
   def __len__(self) -> int:
     return len(self._images)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     path = self._folder / self._images[index]["file_name"]
-    image = images.read_image(path)
+    image = images.read_as(path, self._format)
     objects = self.annotations(index)
     if image.shape[:2] != objects.size:
       height, width = objects.size
       raise UserError(
         f"{path}: is {image.shape[0]}x{image.shape[1]}, but {self._file} says "
-        f"{height}x{width} (height x width)"
+        f"{height}x{width} (height x width); {_WRONG_SIZE}"
       )
     return {"image": image, "objects": objects}
 
   def annotations(self, index: int) -> Annotations:
     """The objects of an image, without reading it."""
-    image, objects = self._images[index], self._objects[index]
-    size = (int(image["height"]), int(image["width"]))
+    image, objects = self._images[index], json.loads(self._objects[index])
+    size = _size(image)
     boxes = np.array([one["bbox"] for one in objects], np.float32)
     boxes = boxes.reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
@@ -96,7 +114,7 @@ class CocoSource:
       areas = np.array([one["area"] for one in objects], np.float32)
     masks = None
     if self._has_masks:
-      masks = [Crop.of(decode(one["segmentation"], size)) for one in objects]
+      masks = [Crop.of(self._mask(one, size)) for one in objects]
     return Annotations(
       id=image["id"],
       size=size,
@@ -106,6 +124,24 @@ class CocoSource:
       masks=masks,
       areas=areas,
     )
+
+  def _mask(self, one: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    try:
+      return decode(one["segmentation"], size)
+    except Exception as error:  # pycocotools raises `Exception` itself.
+      raise UserError(
+        f"{self._file}: annotation {one.get('id', one)}: its segmentation "
+        f"cannot be read ({first_line(error)})"
+      ) from error
+
+
+def _by_id(one: Mapping[str, Any]) -> tuple[bool, Any]:
+  """Sorts by id, numbers before words."""
+  return isinstance(one["id"], str), one["id"]
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int]:
+  return int(image["height"]), int(image["width"])
 
 
 def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
@@ -130,10 +166,37 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
       runs = coco_mask.frPyObjects(dict(segmentation), *size)
     else:
       counts = counts.encode() if isinstance(counts, str) else counts
+      # Of too few pixels pycocotools makes a mask of whatever is in memory.
+      if (pixels := run_pixels(counts)) != size[0] * size[1]:
+        raise ValueError(f"{pixels} pixels of {size[0] * size[1]}")
       runs = {"size": list(size), "counts": counts}
   else:
     runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
   return coco_mask.decode(runs) != 0
+
+
+def run_pixels(counts: bytes) -> int:
+  """How many pixels compressed run lengths are of.
+
+  A number is 5 bits a byte, the lowest first, 32 added to all but its last
+  byte; from the fourth number on it is the difference to the last but one.
+
+  >>> run_pixels(b"06")
+  6
+  """
+  values = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+  last = (values & 0x20) == 0
+  if not values.size or not last[-1]:
+    return 0
+  ends = np.flatnonzero(last)
+  starts = np.concatenate([[0], ends[:-1] + 1])
+  lengths = ends + 1 - starts
+  shifts = 5 * (np.arange(len(values)) - np.repeat(starts, lengths))
+  numbers = np.add.reduceat((values & 0x1F) << shifts, starts)
+  negative = (values[ends] & 0x10) != 0
+  numbers -= np.where(negative, 1 << (shifts[ends] + 5), 0)
+  runs = [numbers[:1], *(numbers[k::2].cumsum() for k in (1, 2))]
+  return int(sum(part.sum() for part in runs))
 
 
 def _find(root: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
@@ -180,6 +243,10 @@ def _load(file: pathlib.Path) -> dict[str, Any]:
       raise UserError(f"{file}: two {name} have the id {twice}")
     if not ids:
       raise UserError(f"{file}: no {name} are in it")
+  names = [one["name"] for one in content["categories"]]
+  if len(set(names)) < len(names):
+    twice = next(name for name in names if names.count(name) > 1)
+    raise UserError(f"{file}: two categories have the name {twice!r}")
   return content
 
 
@@ -203,7 +270,7 @@ def _by_image(
         f"{what}: category_id {one['category_id']} is none of the "
         f"{len(category_ids)} categories"
       )
-    if len(one["bbox"]) != 4:
+    if not _are_numbers(one["bbox"], 4):
       raise UserError(
         f"{what}: bbox {one['bbox']} is not [x, y, width, height]"
       )
@@ -216,16 +283,37 @@ def _by_image(
   return objects
 
 
-def _check_segmentation(one: Mapping[str, Any], file: pathlib.Path) -> None:
+def _are_numbers(value: Any, count: int | None = None) -> bool:
+  return (
+    isinstance(value, list)
+    and all(isinstance(number, int | float) for number in value)
+    and count in (None, len(value))
+  )
+
+
+def _check_segmentation(
+  one: Mapping[str, Any], size: tuple[int, int], file: pathlib.Path
+) -> None:
   what = f"{file}: annotation {one.get('id', one)}"
   segmentation = one.get("segmentation")
   if not segmentation:
     raise UserError(f"{what}: no segmentation, but others have one")
   if isinstance(segmentation, Mapping):
-    if "counts" not in segmentation:
+    counts = segmentation.get("counts")
+    if not isinstance(counts, str) and not _are_numbers(counts):
       raise UserError(f"{what}: run lengths without 'counts'")
-  elif any(
-    not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2
+    if segmentation.get("size") != list(size):
+      raise UserError(
+        f"{what}: run lengths of size {segmentation.get('size')} in an image "
+        f"of {list(size)} (height, width)"
+      )
+    if not isinstance(counts, str) and sum(counts) != size[0] * size[1]:
+      raise UserError(
+        f"{what}: run lengths of {sum(counts)} pixels in an image of "
+        f"{size[0] * size[1]}"
+      )
+  elif not isinstance(segmentation, list) or any(
+    not _are_numbers(polygon) or len(polygon) < 6 or len(polygon) % 2
     for polygon in segmentation
   ):
     raise UserError(

@@ -11,7 +11,7 @@ import re
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segsiam_jax.errors import first_line
 
@@ -57,6 +57,10 @@ class Decoded(NamedTuple):
 def decode(path: Path, *, colors: bool = True) -> Decoded:
   """Reads an image file, or an array in an .npy file.
 
+  A photograph is turned as its EXIF orientation says. That of an open file is
+  not: the annotations of published data sets go with the pixels as they are
+  stored.
+
   Args:
     path: a path, or an open file.
     colors: whether a palette's indices become its colours.
@@ -73,6 +77,8 @@ def decode(path: Path, *, colors: bool = True) -> Decoded:
     with Image.open(path) as image:
       if _loses_bits(image):
         raise ValueError("16 bits a channel in colour; save it as TIFF")
+      if suffix:
+        ImageOps.exif_transpose(image, in_place=True)
       return Decoded(*_frame(image, colors))
   except Exception as error:  # A decoder raises whatever it stumbles over.
     raise ValueError(first_line(error)) from error

@@ -32,20 +32,29 @@ class InstanceFolderSource:
     paths: (image, labels) files, sorted by name.
   """
 
-  def __init__(self, root: str, split: str, class_names: tuple[str, ...]):
+  def __init__(
+    self,
+    root: str,
+    split: str,
+    class_names: tuple[str, ...],
+    image_format: images.ImageFormat = images.ImageFormat(),  # noqa: B008
+  ):
     """Lists and checks the pairs of a split.
 
     Args:
       root: folder that holds one folder a split.
       split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
       class_names: one name a class, without the background.
+      image_format: what images are read as.
 
     Raises:
       UserError: a file is missing or wrong.
     """
     self.class_names = tuple(class_names)
     self.category_ids = tuple(range(1, len(class_names) + 1))
+    self._format = image_format
     self.paths = folder_pairs(root, split, "labels")
+    _check_stems([path for path, _ in self.paths])
     folder = self.paths[0][0].parents[1]
     self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
     with futures.ThreadPoolExecutor() as pool:
@@ -56,7 +65,7 @@ class InstanceFolderSource:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    image = images.read_image(self.paths[index][0])
+    image = images.read_as(self.paths[index][0], self._format)
     return {"image": image, "objects": self.annotations(index)}
 
   def annotations(self, index: int) -> Annotations:
@@ -88,9 +97,8 @@ class InstanceFolderSource:
   ) -> tuple[int, int]:
     image_path, path = pair
     labels = images.read_instances(path)
-    check_same_size(
-      image_path, images.read_image(image_path), path, labels.shape
-    )
+    image = images.read_as(image_path, self._format)
+    check_same_size(image_path, image, path, labels.shape)
     if self._classes is not None:
       for number in np.unique(labels[labels > 0]).tolist():
         if (path.stem, number) not in self._classes:
@@ -99,6 +107,18 @@ class InstanceFolderSource:
             f"of {path.stem}"
           )
     return labels.shape
+
+
+def _check_stems(paths: list[pathlib.Path]) -> None:
+  """Raises `UserError` where two images have the same labels."""
+  known: dict[str, pathlib.Path] = {}
+  for path in paths:
+    if path.stem in known:
+      raise UserError(
+        f"{path}: a second image {path.stem!r}, beside "
+        f"{known[path.stem].name}; keep one"
+      )
+    known[path.stem] = path
 
 
 def _read_classes(
@@ -114,7 +134,8 @@ def _read_classes(
       )
     return None
   classes = {}
-  with file.open(newline="") as text:
+  # Excel puts a mark before the first line.
+  with file.open(newline="", encoding="utf-8-sig") as text:
     lines = csv.DictReader(text)
     if lines.fieldnames != _COLUMNS:
       raise UserError(
@@ -129,7 +150,9 @@ def _read_classes(
         )
       if not (line["label"] or "").isdigit():
         raise UserError(f"{where}: label {line['label']!r} is no number")
-      image = pathlib.PurePath(line["image"]).stem
+      image = pathlib.PurePath(line["image"])
+      has_suffix = image.suffix.lower() in images.EXTENSIONS
+      image = image.stem if has_suffix else image.name
       index = class_names.index(line["class"]) + 1
       classes[image, int(line["label"])] = index
   return classes

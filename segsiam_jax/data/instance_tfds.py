@@ -27,12 +27,14 @@ class InstanceAdapter(NamedTuple):
     objects: (record, its image's size) -> annotations.
     download: how to get the data, for the error when they are not there.
     class_names: one name a class; () for the names that TFDS keeps.
+    category_ids: of the classes in the data set's own files; () for 1, 2, ...
   """
 
   id: str
   objects: Callable[[Mapping[str, Any], Size], Annotations]
   download: str
   class_names: tuple[str, ...] = ()
+  category_ids: tuple[int, ...] = ()
 
 
 class TfdsInstances:
@@ -40,7 +42,7 @@ class TfdsInstances:
 
   Attributes:
     class_names: one name a class.
-    category_ids: from 1, as TFDS keeps no others.
+    category_ids: those of the data set's own files.
     sizes: (length, 2) heights and widths where all images have one size, else
       None.
   """
@@ -64,7 +66,7 @@ class TfdsInstances:
     features = self._records.features
     names = adapter.class_names or features["objects"].feature["label"].names
     self.class_names = tuple(names)
-    self.category_ids = tuple(range(1, len(names) + 1))
+    self.category_ids = adapter.category_ids or tuple(range(1, len(names) + 1))
     size = features["image"].shape[:2]
     self.sizes = None
     if None not in size:
@@ -142,6 +144,13 @@ def _read_mask(png: bytes) -> np.ndarray:
     return np.asarray(image) != 0
 
 
+# Of COCO's 80 classes: TFDS counts them without the gaps.
+_COCO_IDS = tuple(
+  number
+  for number in range(1, 91)
+  if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+)
+
 _DIGITS = InstanceAdapter(
   id="id",
   objects=_digit_scenes,
@@ -161,5 +170,6 @@ INSTANCE: dict[str, InstanceAdapter] = {
     id="image/id",
     objects=_coco_boxes,
     download="tfds build coco/2017 --file_format=array_record",
+    category_ids=_COCO_IDS,
   ),
 }

@@ -205,5 +205,12 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("data.buckets", "give one at least")
   if data.max_side and data.max_side < data.min_side:
     fail("data.max_side", f"below data.min_side = {data.min_side}")
+  most = config.eval.max_detections
+  if most > max(100, config.model.max_detections):
+    fail(
+      "eval.max_detections",
+      f"the model returns model.max_detections = "
+      f"{config.model.max_detections} at most: raise both",
+    )
   if config.model.name == "mask_rcnn" and data.name in _BOXES_ALONE:
     fail("data.name", "has no masks; config.model.name = 'faster_rcnn' will do")

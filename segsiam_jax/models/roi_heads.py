@@ -275,8 +275,8 @@ def detect(
     threshold: of the suppression.
     max_detections: D.
     max_candidates: the best so many candidates are looked at. The result is
-      that of all candidates if no more of them score `min_score`, or if these
-      give D detections.
+      that of all candidates if no more of them score `min_score`, or, with
+      'hard', if these give D detections.
     suppression: 'hard', or 'linear' or 'gaussian' for Soft-NMS.
   """
   scores = jax.nn.softmax(logits)[..., 1:]

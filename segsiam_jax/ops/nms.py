@@ -93,7 +93,7 @@ def nms(
 
 def _greedy(boxes, groups, there, threshold, max_outputs):
   """Which of the sorted boxes `(B, N, 4)` stay, at least the first of them."""
-  batch, count = there.shape
+  count = there.shape[1]
   tile = min(_TILE, count)
   pad = -count % tile
   num_tiles = (count + pad) // tile
@@ -138,7 +138,7 @@ def _greedy(boxes, groups, there, threshold, max_outputs):
       return new, (new != kept).any()
 
     kept, _ = jax.lax.while_loop(
-      lambda state: state[1], settle, (alive, jnp.array(True))
+      lambda state: state[1], settle, (alive, _true(alive))
     )
     keep = jax.lax.dynamic_update_slice_in_dim(keep, kept, index * tile, axis=1)
     return index + 1, keep
@@ -148,8 +148,13 @@ def _greedy(boxes, groups, there, threshold, max_outputs):
     more = (keep.sum(-1) < max_outputs) & (index * tile < last)
     return (index < num_tiles) & more.any()
 
-  start = (jnp.array(0), jnp.zeros((batch, num_tiles * tile), bool))
+  start = (jnp.array(0), there & False)
   return jax.lax.while_loop(unfinished, body, start)[1][:, :count]
+
+
+def _true(like: jax.Array) -> jax.Array:
+  """True, spread over devices as an array is."""
+  return like.any() | True
 
 
 def _rounded_down(threshold: float) -> np.float32:
@@ -186,7 +191,7 @@ def soft_nms(
       the threshold; 'gaussian': by `exp(-iou^2 / sigma)`.
     threshold: of 'linear'.
     sigma: of 'gaussian'.
-    min_score: a box whose score sinks below is dropped.
+    min_score: a box whose score sinks below, or to 0, is dropped.
     groups: see `nms`.
     valid: see `nms`.
 
@@ -223,6 +228,6 @@ def soft_nms(
 
   _, (index, scores) = jax.lax.scan(step, scores, length=max_outputs)
   index, scores = index.T.astype(jnp.int32), scores.T
-  kept = scores >= min_score
+  kept = (scores >= min_score) & (scores > 0)
   shaped = lambda x: x.reshape(*batch, max_outputs)  # noqa: E731
   return Kept(shaped(index), shaped(jnp.where(kept, scores, 0.0)), shaped(kept))

@@ -218,8 +218,9 @@ def _gather_backward(saved, gradient):
     return scatter(total, cells, gradient * weight[..., None])
 
   sizes = [math.prod(shape) for shape in shapes]
-  total = jnp.zeros((batch, sum(sizes), channels))
-  total = jax.lax.fori_loop(0, len(y.index) * len(x.index), add, total)
+  # The first by itself: the others then add to what is spread as they are.
+  total = add(0, jnp.zeros((batch, sum(sizes), channels)))
+  total = jax.lax.fori_loop(1, len(y.index) * len(x.index), add, total)
   parts = jnp.split(total, np.cumsum(sizes[:-1]), axis=1)
   features = tuple(
     part.reshape(batch, *like.shape[1:]).astype(like.dtype)
@@ -303,12 +304,12 @@ def _multiply(features, y, x, levels, chunk):
   number = rows.shape[1]
   if chunk is None or chunk >= number:
     return pool((rows, columns))
-  if number % chunk:
-    raise ValueError(f"chunks of {chunk} do not divide {number} boxes")
 
   def cut(x):
+    x = jnp.pad(x, ((0, 0), (0, -number % chunk), (0, 0), (0, 0)))
     cuts = x.reshape(x.shape[0], -1, chunk, *x.shape[2:])
     return jnp.moveaxis(cuts, 1, 0)
 
   pooled = jnp.moveaxis(jax.lax.map(pool, (cut(rows), cut(columns))), 0, 1)
-  return pooled.reshape(pooled.shape[0], number, *pooled.shape[3:])
+  pooled = pooled.reshape(pooled.shape[0], -1, *pooled.shape[3:])
+  return pooled[:, :number]

@@ -54,13 +54,14 @@ def predict_files(
   """
   (target / "overlays").mkdir(exist_ok=True)
   class_names = tuple(config.data.class_names)
+  image_format = images.ImageFormat(config.data.channels)
   find = _Finder(config, checkpoint)
   known: list[dict] = []
 
   with coco_results.ResultsFile(target / RESULTS_FILE) as results:
 
     def predict_one(path: pathlib.Path, stem: str) -> dict:
-      image = images.read_image(path)
+      image = images.read_as(path, image_format)
       try:
         found_at = find(image)
       except UserError as error:
@@ -97,7 +98,13 @@ def predict_files(
   categories = [
     {"id": label, "name": name} for label, name in enumerate(class_names, 1)
   ]
-  header = {"images": known, "categories": categories, "annotations": []}
+  header = {
+    # Some versions of pycocotools ask for it.
+    "info": {},
+    "images": known,
+    "categories": categories,
+    "annotations": [],
+  }
   (target / IMAGES_FILE).write_text(json.dumps(header, indent=1) + "\n")
   return complaints
 

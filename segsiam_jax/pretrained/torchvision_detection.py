@@ -4,6 +4,7 @@ COCO weights of the first versions need `MaskRCNN(norm_epsilon=0.0)`: that is
 what torchvision changes its frozen norms to when it loads them.
 """
 
+import functools
 import re
 
 import numpy as np
@@ -26,8 +27,6 @@ _POINTWISE = (
   "rpn.head.bbox_pred.weight",
   "roi_heads.mask_predictor.mask_fcn_logits.weight",
 )
-# The first dense layer of the box head, in either version.
-_FLATTENED = ("roi_heads.box_head.fc6.weight", "roi_heads.box_head.5.weight")
 _OLD_KEYS = (
   (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(\w+)$", r"\1.0.\2"),
   (r"^rpn\.head\.conv\.(\w+)$", r"rpn.head.conv.0.0.\1"),
@@ -70,7 +69,7 @@ def _module(modules: tuple[str, ...], box_convs: int) -> str:
   return f"roi_heads.{part}.{number}{inner}"
 
 
-def _read(state_dict: StateDict) -> dict[str, np.ndarray]:
+def _read(state_dict: StateDict, flattened: str) -> dict[str, np.ndarray]:
   read = {}
   for key, value in state_dict.items():
     for old, new in _OLD_KEYS:
@@ -78,7 +77,7 @@ def _read(state_dict: StateDict) -> dict[str, np.ndarray]:
     value = np.asarray(value)
     if key in _POINTWISE:
       value = value[:, :, 0, 0]
-    elif key in _FLATTENED:
+    elif key == flattened:
       value = value.reshape(len(value), -1, *_POOLED)
       value = value.transpose(0, 2, 3, 1).reshape(len(value), -1)
     elif key == _UP:
@@ -87,12 +86,12 @@ def _read(state_dict: StateDict) -> dict[str, np.ndarray]:
   return read
 
 
-def _write(state_dict: StateDict) -> dict[str, np.ndarray]:
+def _write(state_dict: StateDict, flattened: str) -> dict[str, np.ndarray]:
   written = {}
   for key, value in state_dict.items():
     if key in _POINTWISE:
       value = value[:, :, None, None]
-    elif key in _FLATTENED:
+    elif key == flattened:
       value = value.reshape(len(value), *_POOLED, -1)
       value = value.transpose(0, 3, 1, 2).reshape(len(value), -1)
     elif key == _UP:
@@ -109,12 +108,14 @@ def rcnn_family(params: PyTree) -> Family:
   """
   box_convs = sum(name.startswith("conv") for name in params["box_head"])
   masks = "mask_head" in params
+  # The layer that sees a box's cells in one row.
+  flattened = _module(("box_head", "dense0"), box_convs) + ".weight"
   return Family(
     lambda modules: _module(modules, box_convs),
     "backbone.body.conv1",
     lambda key: not masks and key.startswith(_MASKS),
-    _read,
-    _write,
+    functools.partial(_read, flattened=flattened),
+    functools.partial(_write, flattened=flattened),
   )
 
 

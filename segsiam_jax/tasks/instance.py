@@ -64,11 +64,15 @@ def make_task(
 
   def normalize(images, sizes):
     """(B, H, W, C) in [0, 1] to the model's input; padding is 0."""
-    height, width = images.shape[1:3]
-    inside = (jnp.arange(height) < sizes[:, :1])[:, :, None] & (
-      jnp.arange(width) < sizes[:, 1:]
-    )[:, None]
-    return jnp.where(inside[..., None], (images - mean) / std, 0.0)
+    return jnp.where(_inside(images, sizes), (images - mean) / std, 0.0)
+
+  def adjust(keys, images, sizes):
+    """Photometric augmentation, in which the padding has no part."""
+    inside = _inside(images, sizes)
+    total = jnp.where(inside, images, 0.0).sum((1, 2), keepdims=True)
+    count = jnp.maximum(inside.sum((1, 2), keepdims=True), 1)
+    images = jnp.where(inside, images, total / count)
+    return jax.vmap(augment.adjust, (0, 0, None))(keys, images, settings)
 
   def init(rng):
     image = element_spec["image"]
@@ -84,9 +88,7 @@ def make_task(
     augment_rng, model_rng = jax.random.split(rng)
     rows = batch["image"].shape[0]
     keys = base.row_keys(augment_rng, rows, axis_name)
-    images = jax.vmap(augment.adjust, (0, 0, None))(
-      keys, batch["image"] / 255.0, settings
-    )
+    images = adjust(keys, batch["image"] / 255.0, batch["size"])
     targets = {
       "boxes": batch["boxes"],
       "classes": batch["classes"],
@@ -164,3 +166,11 @@ def make_task(
     host_metrics,
     results=InstanceMetrics.results,
   )
+
+
+def _inside(images: jax.Array, sizes: jax.Array) -> jax.Array:
+  """(B, H, W, 1) bool, False in the padding of (B, H, W, C) images."""
+  height, width = images.shape[1:3]
+  rows = jnp.arange(height) < sizes[:, :1]
+  columns = jnp.arange(width) < sizes[:, 1:]
+  return (rows[:, :, None] & columns[:, None])[..., None]

@@ -233,6 +233,22 @@ def test_wrong_channels_name_the_file(tmp_path):
     images.read_as(path, images.ImageFormat())
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_photographs_are_turned_as_their_camera_was_held(tmp_path, suffix):
+  upright = np.zeros((8, 16, 3), np.uint8)
+  upright[:, :8] = 255
+  exif = Image.Exif()
+  exif[0x0112] = 6  # A quarter turn clockwise shows it upright.
+  path = tmp_path / f"a{suffix}"
+  Image.fromarray(np.rot90(upright)).save(path, exif=exif)
+  image = images.read_image(path)
+  assert image.shape == (8, 16, 3)
+  assert image[:, :6].mean() > 200 and image[:, 10:].mean() < 50
+  # What data sets keep is not: their annotations go with the stored pixels.
+  stored = images.read_image(io.BytesIO(path.read_bytes()))
+  assert stored.shape == (16, 8, 3)
+
+
 def test_labels_of_any_kind(tmp_path, has_tifffile):
   label = pixels(4, 5, 6) % 3
   path = tmp_path / "a.tif"

@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from segsiam_jax.data.annotations import OneClass
-from segsiam_jax.data.coco import CocoSource
+from segsiam_jax.data.coco import CocoSource, run_pixels
+from segsiam_jax.data.images import ImageFormat
 from segsiam_jax.data.instance_folder import InstanceFolderSource
 from segsiam_jax.errors import UserError
 
@@ -202,8 +203,25 @@ def spoil_counts(root, file, content):
   content["annotations"][1]["segmentation"] = {"size": [3, 4]}
 
 
+def spoil_size(root, file, content):
+  content["annotations"][1]["segmentation"]["size"] = [40, 30]
+
+
+def spoil_runs(root, file, content):
+  runs = {"size": list(SIZE), "counts": [5, 9]}
+  content["annotations"][1]["segmentation"] = runs
+
+
+def spoil_name(root, file, content):
+  content["categories"][0]["name"] = "person"
+
+
 def spoil_box(root, file, content):
   content["annotations"][1]["bbox"] = [1, 2, 3]
+
+
+def spoil_no_box(root, file, content):
+  content["annotations"][1]["bbox"] = None
 
 
 @pytest.mark.parametrize(
@@ -220,7 +238,11 @@ def spoil_box(root, file, content):
     (spoil_segmentation, r"annotation 6: no segmentation, but others"),
     (spoil_polygon, r"annotation 6: a polygon is a list of at least three"),
     (spoil_counts, r"annotation 6: run lengths without 'counts'"),
+    (spoil_size, r"annotation 6: run lengths of size \[40, 30\] in an image"),
+    (spoil_runs, r"annotation 6: run lengths of 14 pixels in an image of 1200"),
+    (spoil_name, r"two categories have the name 'person'"),
     (spoil_box, r"annotation 6: bbox \[1, 2, 3\] is not"),
+    (spoil_no_box, r"annotation 6: bbox None is not"),
   ],
 )
 def test_bad_coco_is_named(tmp_path, spoil, message):
@@ -231,6 +253,51 @@ def test_bad_coco_is_named(tmp_path, spoil, message):
   with pytest.raises(UserError, match=message) as caught:
     CocoSource(str(tmp_path), "val")
   assert one_line(caught)
+
+
+@pytest.mark.parametrize("counts", ["zzz", "", "0", "PPPPPPPPPP"])
+def test_compressed_runs_are_checked_when_they_are_read(tmp_path, counts):
+  file, content = make_coco(tmp_path)
+  content["annotations"][1]["segmentation"]["counts"] = counts
+  file.write_text(json.dumps(content))
+  source = CocoSource(str(tmp_path), "val")
+  with pytest.raises(UserError, match=r"annotation 6: its segmentation") as e:
+    source.annotations(0)
+  assert one_line(e)
+
+
+def test_pixels_of_compressed_runs(rng):
+  for _ in range(50):
+    mask = rng.random((rng.integers(1, 70), rng.integers(1, 70))) < rng.random()
+    runs = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    assert run_pixels(runs["counts"]) == mask.size
+  blocks = np.zeros((300, 400), np.uint8)
+  blocks[40:250, 30:390] = 1
+  blocks[90:100] = 0
+  runs = coco_mask.encode(np.asfortranarray(blocks))
+  assert run_pixels(runs["counts"]) == blocks.size
+
+
+def test_coco_for_boxes_needs_no_masks(tmp_path):
+  """Neither all of them, nor right ones; nor of what has no area."""
+  file, content = make_coco(tmp_path)
+  content["annotations"][3]["segmentation"] = []
+  file.write_text(json.dumps(content))
+  assert CocoSource(str(tmp_path), "val").annotations(2).masks is not None
+  content["annotations"][1]["segmentation"] = []
+  file.write_text(json.dumps(content))
+  source = CocoSource(str(tmp_path), "val", masks=False)
+  assert source.annotations(2).masks is None
+  assert len(source.annotations(2).boxes) == 2
+
+
+def test_images_of_coco_have_the_channels_wanted(tmp_path):
+  make_coco(tmp_path)
+  Image.new("RGBA", SIZE[::-1]).save(tmp_path / "val" / "b.png")
+  source = CocoSource(str(tmp_path), "val", ImageFormat(channels=4))
+  assert source[0]["image"].shape == (*SIZE, 4)
+  with pytest.raises(UserError, match=r"c\.png: config.data.channels = 4"):
+    source[1]
 
 
 def test_absent_coco_and_wrong_sizes(tmp_path):
@@ -264,7 +331,7 @@ def test_label_images(labels):
   source = InstanceFolderSource(str(labels), "train", ("cell",))
   assert len(source) == 2 and source.sizes.tolist() == [list(SIZE)] * 2
   example = source[0]
-  assert example["image"].shape == (*SIZE, 1)
+  assert example["image"].shape == (*SIZE, 3)
   objects = example["objects"]
   assert objects.id == "a" and objects.classes.tolist() == [1, 1]
   for crop, box, expected in zip(
@@ -282,9 +349,22 @@ def test_label_images(labels):
 
 def test_classes_of_label_images(labels):
   file = labels / "train" / "classes.csv"
-  file.write_text("image,label,class\na,3,hen\na.png,700,cat\n")
+  # As Excel saves it.
+  file.write_bytes(b"\xef\xbb\xbfimage,label,class\na,3,hen\na.png,700,cat\n")
   source = InstanceFolderSource(str(labels), "train", ("cat", "hen"))
   assert source.annotations(0).classes.tolist() == [2, 1]
+  assert source.category_ids == (1, 2)
+
+
+def test_classes_of_names_with_dots(labels):
+  for name in ("images", "labels"):
+    folder = labels / "train" / name
+    (folder / "a.png").rename(folder / "scan_1.5um.png")
+  file = labels / "train" / "classes.csv"
+  lines = ("image,label,class", "scan_1.5um,3,hen", "scan_1.5um.png,700,cat")
+  file.write_text("\n".join(lines))
+  source = InstanceFolderSource(str(labels), "train", ("cat", "hen"))
+  assert source.annotations(1).classes.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -303,6 +383,12 @@ def test_bad_classes_are_named(labels, text, message):
   with pytest.raises(UserError, match=message) as caught:
     InstanceFolderSource(str(labels), "train", ("cat", "hen"))
   assert one_line(caught)
+
+
+def test_two_images_with_the_same_labels_are_named(labels):
+  Image.new("L", SIZE[::-1]).save(labels / "train" / "images" / "b.jpg")
+  with pytest.raises(UserError, match=r"b\.png: a second image 'b', beside b"):
+    InstanceFolderSource(str(labels), "train", ("cell",))
 
 
 def test_bad_label_images_are_named(labels):

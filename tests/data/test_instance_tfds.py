@@ -44,6 +44,8 @@ def test_coco_2017(tmp_path):
   prepare(tmp_path, fake("coco", "1.1.0", features, examples, config="2017"))
   source = instance_tfds.TfdsInstances("coco/2017", "train", str(tmp_path))
   assert source.class_names == ("person", "dog") and source.sizes is None
+  # The 12th of COCO's classes, a stop sign.
+  assert len(source.category_ids) == 80 and source.category_ids[11] == 13
   np.testing.assert_array_equal(source[0]["image"], IMAGE)
   objects = source.annotations(0)
   assert objects.id == 7 and objects.size == (20, 30)

@@ -1,10 +1,15 @@
 """The convolution with fast gradients is lax's, whatever is asked of it."""
 
+import logging
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from segsiam_jax.ops import convolution
 
@@ -34,7 +39,9 @@ CASES = {
   ),
   "1-D": ((2, 9, 64), (5, 64, 64), {"padding": ((0, 4),)}),
   "3-D": ((1, 3, 4, 3, 64), (3, 3, 3, 64, 64), {"padding": ((1, 1),) * 3}),
+  "cut": ((1, 6, 6, 64), (3, 3, 64, 64), {"padding": ((-1, 1), (0, -2))}),
   # Left to lax.
+  "nothing": ((2, 1, 4, 64), (3, 3, 64, 64), {"padding": "VALID"}),
   "narrow": ((1, 5, 5, 3), (3, 3, 3, 64), {}),
   "grouped": ((1, 5, 5, 128), (3, 3, 64, 128), {"feature_group_count": 2}),
   "up": (
@@ -69,13 +76,21 @@ def both(options, rank):
 
 def assert_equal(ours, theirs):
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * np.abs(b).max())
+    largest = np.abs(b).max(initial=0.0)
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * largest)
 
 
-@pytest.mark.parametrize("at_once", [0, 2**26], ids=["one by one", "at once"])
+@pytest.fixture(params=[0, 2**26], ids=["one by one", "at once"])
+def at_once(request, monkeypatch):
+  monkeypatch.setattr(convolution, "_MOST_AT_ONCE", request.param)
+  convolution._with_fast_gradient.cache_clear()
+  yield
+  convolution._with_fast_gradient.cache_clear()
+
+
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("name", CASES)
-def test_value_and_gradients_are_those_of_lax(name, at_once, monkeypatch):
-  monkeypatch.setattr(convolution, "_MOST_AT_ONCE", at_once)
+def test_value_and_gradients_are_those_of_lax(name):
   shape, kernel_shape, options = CASES[name]
   x, kernel = values(shape, kernel_shape)
   results = []
@@ -128,6 +143,48 @@ def test_transformations(name):
     TRANSFORMED[name](loss(conv), x, kernel) for conv in both({}, 4)
   )
   assert_equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_under_shard_map():
+  """Each device differentiates what it sees; types say what is spread."""
+  mesh = jax.make_mesh(
+    (2,), ("data",), devices=jax.devices()[:2], axis_types=(AxisType.Auto,)
+  )
+  x, kernel = values((4, 4, 4, 64), (3, 3, 64, 64))
+  results = []
+  for conv in both({}, 4):
+
+    def of_rows(x, kernel, conv=conv):
+      value, gradient = jax.value_and_grad(loss(conv), 1)(
+        x, jax.lax.pcast(kernel, "data", to="varying")
+      )
+      return jax.lax.psum((value, gradient), "data")
+
+    mapped = jax.shard_map(
+      of_rows, mesh=mesh, in_specs=(P("data"), P()), out_specs=P()
+    )
+    results.append(jax.jit(mapped)(x, kernel))
+  assert_equal(*results)
+
+
+def test_a_batch_of_any_size_is_exported():
+  x, kernel = values((3, 4, 4, 64), (3, 3, 64, 64))
+  gradient = jax.jit(jax.grad(loss(both({}, 4)[0]), 1))
+  [batch] = jax.export.symbolic_shape("b")
+  exported = jax.export.export(gradient)(
+    jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), kernel
+  )
+  assert_equal(exported.call(x, kernel), gradient(x, kernel))
+
+
+def test_compiled_once_outside_of_jit(caplog):
+  x, kernel = values((2, 5, 4, 64), (3, 3, 64, 64))
+  gradient = jax.grad(loss(both({}, 4)[0]), 1)
+  gradient(x, kernel)
+  with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    gradient(x, kernel)
+  assert not [text for text in caplog.messages if "XLA compilation" in text]
 
 
 def test_bfloat16_is_left_to_lax():

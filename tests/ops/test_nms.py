@@ -1,11 +1,15 @@
 """Suppression against a plain loop over boxes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from segsiam_jax.ops import nms as ops
 
@@ -209,6 +213,33 @@ def test_soft_nms_equals_a_loop(method):
     )
 
   check()
+
+
+def test_soft_nms_drops_what_has_no_score_left():
+  boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 12, 12]])
+  scores = jnp.array([0.9, 0.5, 0.0])
+  kept = ops.soft_nms(boxes, scores, max_outputs=3, min_score=0.0)
+  assert kept.valid.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["nms", "soft_nms"])
+def test_under_shard_map(name, rng):
+  """Every device suppresses the boxes of its own images."""
+  mesh = jax.make_mesh(
+    (2,), ("data",), devices=jax.devices()[:2], axis_types=(AxisType.Auto,)
+  )
+  corners = rng.uniform(0, 20, (4, 30, 2)).astype(np.float32)
+  boxes = np.concatenate([corners, corners + 8], -1)
+  scores = rng.random((4, 30)).astype(np.float32)
+  function = functools.partial(getattr(ops, name), threshold=0.4, max_outputs=9)
+  spread = jax.shard_map(
+    function, mesh=mesh, in_specs=P("data"), out_specs=P("data")
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    jax.jit(spread)(boxes, scores),
+    jax.jit(function)(boxes, scores),
+  )
 
 
 def test_unknown_method_is_refused():

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from segsiam_jax.ops.roi_align import METHODS, assign_levels, roi_align
 
@@ -104,16 +106,37 @@ def test_one_level_and_chunks(rng, pyramid, boxes):
   options = {"output_size": 2, "strides": STRIDES[:1], "method": "matmul"}
   boxes = boxes[:, :12]
   levels = np.zeros(boxes.shape[:2], int)
-  variants = ({}, {"chunk": 4}, {"method": "gather"})
-  whole, cut, gathered = jax.jit(
+  variants = ({}, {"chunk": 4}, {"chunk": 5}, {"method": "gather"})
+  whole, cut, uneven, gathered = jax.jit(
     lambda features: [
       roi_align(features, boxes, levels, **options | more) for more in variants
     ]
   )(pyramid[:1])
   np.testing.assert_allclose(cut, whole, atol=1e-6)
+  np.testing.assert_allclose(uneven, whole, atol=1e-6)
   np.testing.assert_allclose(gathered, whole, atol=1e-5)
-  with pytest.raises(ValueError, match="chunks of 5 do not divide 12 boxes"):
-    roi_align(pyramid[:1], boxes, levels, **options, chunk=5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_under_shard_map(rng, pyramid, boxes, method):
+  mesh = jax.make_mesh(
+    (2,), ("data",), devices=jax.devices()[:2], axis_types=(AxisType.Auto,)
+  )
+  levels = rng.integers(0, 3, boxes.shape[:2])
+
+  def gradient(features, boxes, levels):
+    pool = functools.partial(
+      roi_align, output_size=2, strides=STRIDES, method=method
+    )
+    return jax.grad(lambda f: jnp.sin(pool(f, boxes, levels)).sum())(features)
+
+  spread = jax.shard_map(
+    gradient, mesh=mesh, in_specs=P("data"), out_specs=P("data")
+  )
+  ours = jax.jit(spread)(pyramid, boxes, levels)
+  theirs = jax.jit(gradient)(pyramid, boxes, levels)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)

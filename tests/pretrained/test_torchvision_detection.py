@@ -43,8 +43,16 @@ def random_like(template):
   )
 
 
-@pytest.mark.parametrize("version", [{}, SECOND], ids=["v1", "v2"])
-def test_there_and_back(version):
+@pytest.mark.parametrize(
+  ("version", "first"),
+  [
+    ({}, "box_head.fc6"),
+    (SECOND, "box_head.5"),
+    (SECOND | {"box_convs": 2}, "box_head.3"),
+  ],
+  ids=["v1", "v2", "two convolutions"],
+)
+def test_there_and_back(version, first):
   template = template_of(**version)
   variables = random_like(template)
   state_dict = detection.rcnn_state_dict(variables)
@@ -54,7 +62,6 @@ def test_there_and_back(version):
   assert state_dict[f"{deconvolution}.weight"].shape == (8, 8, 2, 2)
   assert state_dict[f"{deconvolution}.bias"].shape == (8,)
   assert state_dict["rpn.head.bbox_pred.weight"].shape == (12, 8, 1, 1)
-  first = "box_head.5" if version else "box_head.fc6"
   dense = variables["params"]["box_head"]["dense0"]["kernel"]
   # Rows, columns, channels here; channels, rows, columns there.
   np.testing.assert_array_equal(

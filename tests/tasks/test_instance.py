@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from segsiam_jax import coco_results, inputs, runs, runtime, steps, train
 from segsiam_jax.config import default_config, validate
+from segsiam_jax.data.annotations import OneClass
 from segsiam_jax.data.coco import CocoSource
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import evaluate
@@ -89,6 +90,7 @@ def losses(cells):
   config.data.buckets = ("64x96",)
   config.model.norm = "group"
   config.loss.roi_box, config.loss.mask = 0.5, 2.0
+  config.augment.contrast, config.augment.invert = (0.4, 0.6), 0.5
   task = runs.make_task(config, inputs.open_inputs(config, train=True)[3])
   params, model_state = jax.jit(task.init)(jax.random.key(0))
 
@@ -228,6 +230,19 @@ def test_results_score_the_same_with_the_users_own_file(
     assert ours[f"{name}/AP"] == evaluation.stats[0]
     assert ours[f"{name}/AR_100"] == evaluation.stats[8]
   capsys.readouterr()
+
+
+def test_other_categories_in_evaluation_are_refused(config, tmp_path):
+  """Classes are known by their place, so names would be mixed up."""
+  write_coco(inputs.open_inputs(config, train=False).source, tmp_path)
+  config.data.name, config.data.dir = "coco", str(tmp_path)
+  config.data.class_names = ()
+  config.data.train_split = config.data.eval_split = "val"
+  data = inputs.open_inputs(config, train=True)
+  inputs.check_together(config, data, data)
+  other = data._replace(source=OneClass(data.source, "nucleus"))
+  with pytest.raises(UserError, match="has the classes nucleus, and .* cell"):
+    inputs.check_together(config, data, other)
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
@@ -399,6 +414,7 @@ def test_drawing_names_what_it_shows():
     ("data.buckets", (), "give one at least"),
     ("data.class_names", (), "a folder needs the names"),
     ("data.dir", "", "the folder that holds the images is needed"),
+    ("eval.max_detections", 500, "returns model.max_detections = 16"),
     ("data.name", "coco/2017", "has no masks; .*'faster_rcnn' will do"),
     ("data.one_class", "thing", "a folder has one class where"),
   ],
