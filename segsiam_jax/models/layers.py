@@ -25,6 +25,12 @@ Conv = functools.partial(
   nn.Conv, conv_general_dilated=convolution.conv_general_dilated
 )
 
+# For `nn.Dense` that computes in half precision: sums that become scores keep
+# the digits by which they are ranked.
+dot_to_float32 = functools.partial(
+  jax.lax.dot_general, preferred_element_type=jnp.float32
+)
+
 
 def he_normal(
   key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32

@@ -85,9 +85,10 @@ class BoxHead(nn.Module):
       nn.Dense(
         outputs * self.num_classes,
         dtype=self.dtype,
+        dot_general=layers.dot_to_float32,
         kernel_init=layers.normal(std),
         name=name,
-      )(x).astype(jnp.float32)
+      )(x)
       for name, outputs, std in (("logits", 1, 0.01), ("deltas", 4, 0.001))
     )
     return (

@@ -71,6 +71,7 @@ class RPNHead(nn.Module):
       nn.Dense(
         outputs * self.num_anchors,
         dtype=self.dtype,
+        dot_general=layers.dot_to_float32,
         kernel_init=layers.normal(0.01),
         name=name,
       )
@@ -80,7 +81,7 @@ class RPNHead(nn.Module):
     for x in pyramid:
       for conv in convs:
         x = conv(x, train)
-      logits, offsets = (dense(x).astype(jnp.float32) for dense in predictors)
+      logits, offsets = (dense(x) for dense in predictors)
       objectness.append(logits.reshape(x.shape[0], -1))
       deltas.append(offsets.reshape(x.shape[0], -1, 4))
     return Scored(tuple(objectness), tuple(deltas))

@@ -9,6 +9,8 @@ import optax
 import pytest
 
 from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
+from segsiam_jax.models.roi_heads import BoxHead
+from segsiam_jax.models.rpn import RPNHead
 
 SIZE = 64
 SMALL = FORMS["tiny"] | {
@@ -224,3 +226,19 @@ def test_formulations_agree(rng):
 def test_sizes_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match="images of 48x48, no multiples of 32"):
     shapes(MaskRCNN(**SMALL), 48)
+
+
+@pytest.mark.parametrize("head", ["rpn", "box"])
+def test_scores_in_half_precision_are_not_rounded_to_it(rng, head):
+  """Thousands of boxes are ranked by them: bfloat16 would make most tie."""
+  x = jnp.asarray(rng.normal(size=(1, 7, 7, 8)), jnp.bfloat16)
+  if head == "rpn":
+    module, inputs = RPNHead(3, dtype=jnp.bfloat16), ([x], False)
+  else:
+    module = BoxHead(5, dense_widths=(16,), dtype=jnp.bfloat16)
+    inputs = (x[None], False)
+  outputs, _ = module.init_with_output(jax.random.key(0), *inputs)
+  for values in jax.tree.leaves(outputs):
+    assert values.dtype == jnp.float32
+    rounded = values.astype(jnp.bfloat16).astype(jnp.float32)
+    assert (values != rounded).mean() > 0.5
