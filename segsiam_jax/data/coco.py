@@ -15,10 +15,6 @@ from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
-_WRONG_SIZE = (
-  "where the JSON's tool shows a photograph as its camera was held, its EXIF "
-  "orientation must say so, and it is turned as the EXIF orientation says"
-)
 _IMAGE_KEYS = ("id", "file_name", "height", "width")
 _OBJECT_KEYS = ("image_id", "category_id", "bbox")
 
@@ -42,7 +38,7 @@ class CocoSource:
     self,
     root: str,
     split: str,
-    image_format: images.ImageFormat = images.ImageFormat(),  # noqa: B008
+    image_format: images.ImageFormat | None = None,
     *,
     masks: bool = True,
   ):
@@ -51,7 +47,7 @@ class CocoSource:
     Args:
       root: the folder DIR.
       split: 'NAME', 'NAME[a:b]' or 'NAME[a%:b%]'.
-      image_format: what images are read as.
+      image_format: that images come in; None for that of an 8-bit file.
       masks: whether they are wanted, or boxes alone.
 
     Raises:
@@ -97,7 +93,8 @@ class CocoSource:
       height, width = objects.size
       raise UserError(
         f"{path}: is {image.shape[0]}x{image.shape[1]}, but {self._file} says "
-        f"{height}x{width} (height x width); {_WRONG_SIZE}"
+        f"{height}x{width} (height x width, turned as its EXIF orientation "
+        "says)"
       )
     return {"image": image, "objects": objects}
 

@@ -53,12 +53,13 @@ def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
   return files
 
 
-def read_as(path: Path, wanted: ImageFormat) -> np.ndarray:
+def read_as(path: Path, wanted: ImageFormat | None) -> np.ndarray:
   """Reads an image as a model takes it.
 
   Args:
     path: of the file.
     wanted: grey becomes RGB and the other way round; nothing else is changed.
+      None is the format of an 8-bit file itself.
 
   Returns:
     (H, W, channels) or (D, H, W, channels), perhaps read-only and mapped from
@@ -67,6 +68,8 @@ def read_as(path: Path, wanted: ImageFormat) -> np.ndarray:
   Raises:
     UserError: the file is no such image.
   """
+  if wanted is None:
+    return read_image(path)
   image = read_image(
     path,
     dtype=wanted.dtype,

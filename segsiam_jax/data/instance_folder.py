@@ -37,7 +37,7 @@ class InstanceFolderSource:
     root: str,
     split: str,
     class_names: tuple[str, ...],
-    image_format: images.ImageFormat = images.ImageFormat(),  # noqa: B008
+    image_format: images.ImageFormat | None = None,
   ):
     """Lists and checks the pairs of a split.
 
@@ -45,7 +45,7 @@ class InstanceFolderSource:
       root: folder that holds one folder a split.
       split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
       class_names: one name a class, without the background.
-      image_format: what images are read as.
+      image_format: that images come in; None for that of an 8-bit file.
 
     Raises:
       UserError: a file is missing or wrong.

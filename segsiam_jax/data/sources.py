@@ -125,15 +125,10 @@ class FolderSource:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     image_path, mask_path = self.paths[index]
-    example = {"image": self._read_image(image_path)}
+    example = {"image": images.read_as(image_path, self._format)}
     if self._instances:
       example["instances"] = images.read_instances(mask_path, self._rank)
     return example | {"label": self._read_label(mask_path)}
-
-  def _read_image(self, path: pathlib.Path) -> np.ndarray:
-    if self._format is None:
-      return images.read_image(path)
-    return images.read_as(path, self._format)
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:
     if self._instances:
@@ -153,7 +148,7 @@ class FolderSource:
   def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> set[int]:
     image_path, mask_path = pair
     label = self._read_label(mask_path)
-    image = self._read_image(image_path)
+    image = images.read_as(image_path, self._format)
     check_same_size(image_path, image, mask_path, label.shape)
     return set(np.unique(label).tolist())
 

@@ -331,7 +331,7 @@ def test_label_images(labels):
   source = InstanceFolderSource(str(labels), "train", ("cell",))
   assert len(source) == 2 and source.sizes.tolist() == [list(SIZE)] * 2
   example = source[0]
-  assert example["image"].shape == (*SIZE, 3)
+  assert example["image"].shape == (*SIZE, 1)
   objects = example["objects"]
   assert objects.id == "a" and objects.classes.tolist() == [1, 1]
   for crop, box, expected in zip(
