@@ -351,7 +351,8 @@ def test_trains_evaluates_and_predicts(cells, model, tmp_path):
   config.augment.invert = 0.5
   if model == "mask_rcnn":
     config.augment.copy_paste = 0.5
-  config.eval.max_detections = 200
+  config.eval.max_detections = config.model.max_detections = 200
+  config.model.max_candidates = 200
   config.train.best_metric = "box/AP"
   config.predict.min_score = 0.0
   validate(config)
