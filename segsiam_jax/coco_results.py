@@ -1,9 +1,11 @@
 """Detections in COCO's format of results, a file written one by one."""
 
+import contextlib
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from segsiam_jax import paths
 
@@ -39,37 +41,20 @@ def result(
   return values
 
 
-class ResultsFile:
-  """Takes results one by one, so that those of a data set need no memory.
+@contextlib.contextmanager
+def write_results(
+  path: str | os.PathLike,
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+  """Opens a file of results; those of a whole data set need no memory.
 
-  The file appears when it is whole; after an error the old one stays.
+  Args:
+    path: of the JSON, see `paths.write_whole`.
+
+  Yields:
+    A function that takes results one by one.
   """
-
-  def __init__(self, path: str | os.PathLike):
-    """Opens the file.
-
-    Args:
-      path: of the JSON.
-    """
-    self._path = paths.resolve(path)
-    self._temporary = self._path.parent / f".{self._path.name}.tmp"
-    self._separator = "\n"
-    self._file = self._temporary.open("w")
-    self._file.write("[")
-
-  def __enter__(self) -> Self:
-    return self
-
-  def add(self, values: Mapping[str, Any]) -> None:
-    """Writes a result."""
-    self._file.write(self._separator + json.dumps(values))
-    self._separator = ",\n"
-
-  def __exit__(self, error_type: Any, *_: Any) -> None:
-    if error_type is None:
-      self._file.write("\n]\n")
-    self._file.close()
-    if error_type is None:
-      self._temporary.replace(self._path)
-    else:
-      self._temporary.unlink(missing_ok=True)
+  with paths.write_whole(paths.resolve(path)) as file:
+    separators = itertools.chain(["\n"], itertools.repeat(",\n"))
+    file.write("[")
+    yield lambda values: file.write(next(separators) + json.dumps(values))
+    file.write("\n]\n")

@@ -189,9 +189,9 @@ def evaluate(
   result.show(writer, step)
   if result.results is not None and jax.process_index() == 0:
     target = paths.resolve(workdir) / RESULTS_FILE
-    with coco_results.ResultsFile(target) as file:
+    with coco_results.write_results(target) as add:
       for one in result.results:
-        file.add(one)
+        add(one)
     _logger.info("detections: %s", target)
   _logger.info("%s, %s\n%s", folder, split, writers.table(result.metrics))
   writer.close()

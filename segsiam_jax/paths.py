@@ -1,6 +1,9 @@
 """Paths that may be in a bucket (gs://...), and files written whole."""
 
+import contextlib
 import os
+from collections.abc import Iterator
+from typing import TextIO
 
 from etils import epath
 
@@ -13,11 +16,26 @@ def resolve(path: str | os.PathLike) -> epath.Path:
   return epath.Path(text if "://" in text else os.path.abspath(text))
 
 
-def write_text(path: epath.Path, text: str) -> None:
-  """Replaces a file in one move: a killed run leaves the old or the new."""
+@contextlib.contextmanager
+def write_whole(path: epath.Path) -> Iterator[TextIO]:
+  """Opens a file that replaces another in one move, once it is whole.
+
+  A killed run leaves the old or the new, an error the old.
+  """
   temporary = path.parent / f".{path.name}.tmp"
-  temporary.write_text(text)
+  try:
+    with temporary.open("w") as file:
+      yield file
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
   temporary.replace(path)
+
+
+def write_text(path: epath.Path, text: str) -> None:
+  """Replaces a file in one move, see `write_whole`."""
+  with write_whole(path) as file:
+    file.write(text)
 
 
 def make_writable(flag: str, folder: str, process_index: int = 0) -> None:

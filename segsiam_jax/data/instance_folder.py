@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations, Crop
-from segsiam_jax.data.sources import check_same_size, folder_pairs
+from segsiam_jax.data.sources import by_stem, check_same_size, folder_pairs
 from segsiam_jax.errors import UserError
 
 CLASSES_FILE = "classes.csv"
@@ -54,7 +54,8 @@ class InstanceFolderSource:
     self.category_ids = tuple(range(1, len(class_names) + 1))
     self._format = image_format
     self.paths = folder_pairs(root, split, "labels")
-    _check_stems([path for path, _ in self.paths])
+    # Of two images with the same labels, scores would know only one.
+    by_stem([path for path, _ in self.paths], "image")
     folder = self.paths[0][0].parents[1]
     self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
     with futures.ThreadPoolExecutor() as pool:
@@ -107,18 +108,6 @@ class InstanceFolderSource:
             f"of {path.stem}"
           )
     return labels.shape
-
-
-def _check_stems(paths: list[pathlib.Path]) -> None:
-  """Raises `UserError` where two images have the same labels."""
-  known: dict[str, pathlib.Path] = {}
-  for path in paths:
-    if path.stem in known:
-      raise UserError(
-        f"{path}: a second image {path.stem!r}, beside "
-        f"{known[path.stem].name}; keep one"
-      )
-    known[path.stem] = path
 
 
 def _read_classes(

@@ -6,6 +6,7 @@ classes. It never shuffles, batches or resizes.
 
 import io
 import pathlib
+from collections.abc import Sequence
 from concurrent import futures
 from typing import Any, Protocol
 
@@ -249,6 +250,21 @@ def folder_pairs(
   return pairs
 
 
+def by_stem(
+  paths: Sequence[pathlib.Path], what: str
+) -> dict[str, pathlib.Path]:
+  """Files by their names without suffixes; an error if two have the same."""
+  known: dict[str, pathlib.Path] = {}
+  for path in paths:
+    if path.stem in known:
+      raise UserError(
+        f"{path}: a second {what} {path.stem!r}, beside "
+        f"{known[path.stem].name}; keep one"
+      )
+    known[path.stem] = path
+  return known
+
+
 def check_same_size(
   image_path: pathlib.Path,
   image: np.ndarray,
@@ -273,14 +289,7 @@ def _pairs(
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
   image_paths = images.list_images(folder / "images")
-  masks: dict[str, pathlib.Path] = {}
-  for path in images.list_images(folder / kind):
-    if path.stem in masks:
-      raise UserError(
-        f"{path}: a second mask for {path.stem!r}, beside "
-        f"{masks[path.stem].name}; keep one"
-      )
-    masks[path.stem] = path
+  masks = by_stem(images.list_images(folder / kind), "mask for")
   missing = [path.name for path in image_paths if path.stem not in masks]
   if missing:
     raise UserError(

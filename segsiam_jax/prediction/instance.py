@@ -58,7 +58,7 @@ def predict_files(
   find = _Finder(config, checkpoint)
   known: list[dict] = []
 
-  with coco_results.ResultsFile(target / RESULTS_FILE) as results:
+  with coco_results.write_results(target / RESULTS_FILE) as add:
 
     def predict_one(path: pathlib.Path, stem: str) -> dict:
       image = images.read_as(path, image_format)
@@ -69,7 +69,7 @@ def predict_files(
       height, width = image.shape[:2]
       image_id = len(known) + 1
       for result in _results(found_at((height, width)), image_id):
-        results.add(result)
+        add(result)
       known.append(
         {
           "id": image_id,

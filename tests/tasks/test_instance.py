@@ -215,9 +215,9 @@ def test_results_score_the_same_with_the_users_own_file(
     batch = {"mask": [1.0], "index": [index], "size": size[None]}
     metrics.add(batch, {name: value[None] for name, value in row.items()})
   file = tmp_path / "detections.json"
-  with coco_results.ResultsFile(file) as results:
+  with coco_results.write_results(file) as add:
     for one in metrics.results():
-      results.add(one)
+      add(one)
   truth = COCO(str(tmp_path / "val" / "instances.json"))
   found = truth.loadRes(str(file))
   ours = metrics.compute()
@@ -247,14 +247,14 @@ def test_other_categories_in_evaluation_are_refused(config, tmp_path):
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
   file = tmp_path / "detections.json"
-  with coco_results.ResultsFile(file):
+  with coco_results.write_results(file):
     pass
   assert json.loads(file.read_text()) == []
   with (
     pytest.raises(KeyError),
-    coco_results.ResultsFile(file) as results,
+    coco_results.write_results(file) as add,
   ):
-    results.add(coco_results.result("a", 1, (0, 0, 1, 1), 0.5))
+    add(coco_results.result("a", 1, (0, 0, 1, 1), 0.5))
     raise KeyError
   assert json.loads(file.read_text()) == []
   assert [one.name for one in tmp_path.iterdir()] == ["detections.json"]
