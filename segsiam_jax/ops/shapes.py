@@ -1,0 +1,84 @@
+"""Checks of argument shapes; shapes are static, so compiled code pays nothing.
+
+Without them an argument of a wrong shape broadcasts into a wrong number.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def check_shapes(**arguments: tuple[Any, str]) -> None:
+  """Raises unless every array has the shape that its pattern describes.
+
+  A pattern is a list of axes: a name is an axis whose size is the same in
+  all patterns, a number is that size, `_` is any size, and `*S` at most once
+  stands for any number of axes, the same sizes in all patterns.
+
+  Args:
+    **arguments: the function's arguments by name, each with its pattern; None
+      is skipped, so that optional arguments need no `if`.
+
+  Raises:
+    ValueError: names the argument, the shape expected and the one given.
+
+  >>> x = np.zeros((4, 8))
+  >>> check_shapes(embeddings=(x, "B D"), labels=(np.zeros(4), "B"))
+  >>> check_shapes(embeddings=(x, "B D"), labels=(np.zeros((4, 1)), "B"))
+  Traceback (most recent call last):
+    ...
+  ValueError: labels: expected shape (B,) with B=4; got (4, 1)
+  """
+  sizes: dict[str, tuple[int, ...]] = {}
+  for name, (array, pattern) in arguments.items():
+    if array is None:
+      continue
+    shape = tuple(np.shape(array))
+    if not _fits(pattern.split(), shape, sizes):
+      raise ValueError(
+        f"{name}: expected shape {_describe(pattern.split(), sizes)}; "
+        f"got {shape}"
+      )
+
+
+def _fits(
+  axes: list[str], shape: tuple[int, ...], sizes: dict[str, tuple[int, ...]]
+) -> bool:
+  """Whether a shape fits; adds the sizes that its names now stand for."""
+  starred = [i for i, axis in enumerate(axes) if axis.startswith("*")]
+  if starred:
+    width = len(shape) - (len(axes) - 1)
+    if width < 0:
+      return False
+    start = starred[0]
+    parts = [(i, i + 1) for i in range(start)]
+    parts += [(start, start + width)]
+    parts += [(i, i + 1) for i in range(start + width, len(shape))]
+  elif len(axes) == len(shape):
+    parts = [(i, i + 1) for i in range(len(shape))]
+  else:
+    return False
+  found = dict(sizes)
+  for axis, (low, high) in zip(axes, parts, strict=True):
+    part = shape[low:high]
+    if axis == "_":
+      continue
+    if axis.isdigit():
+      if part != (int(axis),):
+        return False
+    elif found.setdefault(axis, part) != part:
+      return False
+  sizes.update(found)
+  return True
+
+
+def _describe(axes: list[str], sizes: dict[str, tuple[int, ...]]) -> str:
+  """'(B, D) with B=4' for the axes 'B D' where B is known."""
+  comma = "," if len(axes) == 1 and not axes[0].startswith("*") else ""
+  text = f"({', '.join(axes)}{comma})"
+  known = []
+  for axis in dict.fromkeys(axes):
+    if axis in sizes:
+      size = sizes[axis]
+      known.append(f"{axis}={size if axis.startswith('*') else size[0]}")
+  return f"{text} with {', '.join(known)}" if known else text
