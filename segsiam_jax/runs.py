@@ -11,6 +11,7 @@ import numpy as np
 
 from segsiam_jax import (
   checkpoint,
+  finite,
   inputs,
   paths,
   steps,
@@ -82,7 +83,11 @@ def make_task(
 def weights_only(
   task: Task, checkpoint_folder: str, sharding: jax.sharding.Sharding
 ) -> TrainState:
-  """A state to evaluate or predict with: no optimizer, no average."""
+  """A state to evaluate or predict with: no optimizer, no average.
+
+  Raises:
+    UserError: the weights do not fit the task, or are not finite.
+  """
   params, model_state = jax.eval_shape(task.init, jax.random.key(0))
 
   def place(leaf):
@@ -90,6 +95,9 @@ def weights_only(
 
   params, model_state = checkpoint.restore_weights(
     checkpoint_folder, *jax.tree.map(place, (params, model_state))
+  )
+  finite.require_finite(
+    {"params": params, "model_state": model_state}, checkpoint_folder
   )
   return TrainState(
     step=jax.device_put(0, sharding),

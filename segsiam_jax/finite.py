@@ -1,0 +1,63 @@
+"""Arrays with a NaN or an infinity, found on the devices."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax.errors import UserError
+
+PyTree = Any
+
+
+def not_finite(tree: PyTree) -> list[str]:
+  """Names of the arrays that hold a NaN or an infinity.
+
+  Args:
+    tree: arrays of any dtype; what is not floating is finite.
+
+  Returns:
+    Names such as 'params/logits/kernel', in the tree's order.
+
+  >>> not_finite({"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(3)})
+  ['a']
+  """
+  names, leaves = [], []
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+      names.append(jax.tree_util.keystr(path, simple=True, separator="/"))
+      leaves.append(leaf)
+  if not leaves:
+    return []
+  return [names[index] for index in np.flatnonzero(_bad(leaves))]
+
+
+@jax.jit
+def _bad(leaves: list[jax.Array]) -> jax.Array:
+  return ~jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
+
+
+def some_of(names: list[str]) -> str:
+  """A few of the names, for a message.
+
+  >>> some_of(["a", "b", "c"])
+  'a and 2 more arrays'
+  """
+  more = len(names) - 1
+  return names[0] + (f" and {more} more arrays" if more else "")
+
+
+def require_finite(weights: PyTree, where: str) -> None:
+  """Raises `UserError` if loaded weights hold a NaN or an infinity.
+
+  Args:
+    weights: parameters and batch statistics.
+    where: the file or folder that they are from.
+  """
+  names = not_finite(weights)
+  if names:
+    raise UserError(
+      f"{where}: NaN or infinity in {some_of(names)}; name another checkpoint, "
+      "or train again with a lower config.optimizer.learning_rate"
+    )
