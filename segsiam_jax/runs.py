@@ -96,16 +96,15 @@ def weights_only(
   params, model_state = checkpoint.restore_weights(
     checkpoint_folder, *jax.tree.map(place, (params, model_state))
   )
-  finite.require_finite(
-    {"params": params, "model_state": model_state}, checkpoint_folder
-  )
-  return TrainState(
+  state = TrainState(
     step=jax.device_put(0, sharding),
     params=params,
     model_state=model_state,
     opt_state=(),
     rng=jax.device_put(jax.random.key(0), sharding),
   )
+  finite.require_finite(state.weights, checkpoint_folder)
+  return state
 
 
 def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:

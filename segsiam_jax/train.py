@@ -247,7 +247,7 @@ def _restore(
   """The latest checkpoint that is finite; later ones are deleted."""
   start = iterator.get_state()
   while (restored := saved.restore(state, iterator)) is not None:
-    names = finite.not_finite(restored[0])
+    names = finite.not_finite(restored[0].weights)
     if not names:
       return restored
     _logger.warning(
@@ -284,7 +284,7 @@ def _require_finite(
     problem = f"the loss is {loss}"
     if math.isfinite(loss):
       problem = f"the norm of the gradient is {norm}"
-  elif state is not None and (names := finite.not_finite(state)):
+  elif state is not None and (names := finite.not_finite(state.weights)):
     problem = f"NaN or infinity in {finite.some_of(names)}"
   if not problem:
     return
@@ -330,12 +330,11 @@ def _load_weights(
   ema_params = state.ema_params
   if ema_params is not None:
     ema_params = jax.tree.map(jax.numpy.copy, params)
-  finite.require_finite(
-    {"params": params, "model_state": model_state}, config.init_from
-  )
-  return state.replace(
+  state = state.replace(
     params=params, model_state=model_state, ema_params=ema_params
   )
+  finite.require_finite(state.weights, config.init_from)
+  return state
 
 
 def _traced(
