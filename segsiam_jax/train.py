@@ -132,7 +132,12 @@ def train_and_evaluate(
 
     def evaluate(step: int) -> dict[str, float] | None:
       """Metrics, written down; None if SIGTERM came meanwhile."""
-      result = evaluator(state, preemption.reached)
+      try:
+        result = evaluator(state, preemption.reached)
+      except UserError as error:
+        raise UserError(
+          f"evaluation at step {step}: {error}; {_again(saved)}"
+        ) from error
       if result is None:
         return None
       writer.scalars(step, "eval", result.metrics)
@@ -143,9 +148,10 @@ def train_and_evaluate(
       result.show(writer, step)
       return result.metrics
 
-    def log(step: int, metrics: Metrics) -> None:
+    def log(step: int, metrics: Metrics, bad: jax.Array) -> None:
       metrics = widen(metrics)
-      _require_finite(saved, step, metrics)
+      names = finite.names_of(state.weights, bad)
+      _require_finite(saved, step, metrics, names)
       values = _log(writer, clock, schedule, total, step, metrics)
       warn_of(step, values, values)
       warning = task.watch(values)
@@ -180,7 +186,8 @@ def train_and_evaluate(
           pending = None
         so_far = metrics if so_far is None else _merge(so_far, metrics)
         if due(step, settings.log_every):
-          pending, so_far = (step, so_far), None
+          bad = finite.bad_arrays(state.weights)
+          pending, so_far = (step, so_far, bad), None
 
         evaluates = due(step, settings.eval_every)
         stops = preemption.reached()
@@ -190,7 +197,8 @@ def train_and_evaluate(
           pending = None
         if saves:
           rest = {} if so_far is None else widen(so_far)
-          _require_finite(saved, step, rest, state)
+          names = finite.not_finite(state.weights)
+          _require_finite(saved, step, rest, names)
         scores = None
         if evaluates and not stops:
           scores = evaluate(step)
@@ -264,7 +272,7 @@ def _require_finite(
   saved: checkpoint.Checkpointer,
   step: int,
   metrics: Metrics,
-  state: TrainState | None = None,
+  names: list[str],
 ) -> None:
   """Raises `UserError` if training has left the finite numbers.
 
@@ -275,7 +283,7 @@ def _require_finite(
     saved: of the run.
     step: the last one done.
     metrics: on the host, of the steps up to this one; {} for none.
-    state: after the step, or None.
+    names: weights after it that are not finite.
   """
   problem, good = "", step
   if metrics and metrics["finite"].total < metrics["finite"].count:
@@ -284,18 +292,25 @@ def _require_finite(
     problem = f"the loss is {loss}"
     if math.isfinite(loss):
       problem = f"the norm of the gradient is {norm}"
-  elif state is not None and (names := finite.not_finite(state.weights)):
+  elif names:
     problem = f"NaN or infinity in {finite.some_of(names)}"
   if not problem:
     return
   saved.delete_from(good)
-  latest = saved.latest_step
-  again = "starts anew: there is no good checkpoint"
-  if latest is not None:
-    again = f"goes on from step {latest}, the last good checkpoint"
   raise UserError(
     f"{problem} at step {step}; lower config.optimizer.learning_rate or set "
-    f"config.optimizer.clip_norm; running again {again}"
+    f"config.optimizer.clip_norm; {_again(saved)}"
+  )
+
+
+def _again(saved: checkpoint.Checkpointer) -> str:
+  """What running again does, for a message."""
+  saved.wait()
+  if saved.latest_step is None:
+    return "running again starts anew: there is no good checkpoint"
+  return (
+    f"running again goes on from step {saved.latest_step}, the last good "
+    "checkpoint"
   )
 
 

@@ -100,6 +100,28 @@ def test_weights_that_a_finite_loss_hides_are_not_saved(
   assert saved_steps(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["semantic", "siamese"])
+def test_a_run_of_nan_ends_at_its_first_line(
+  name, tmp_path, blobs, monkeypatch
+):
+  config, _ = of_task(name, tmp_path / "data", blobs)
+  config.train.update(num_steps=3, log_every=1, num_pictures=0)
+  config.train.update(checkpoint_every=3, eval_every=3)
+  create = train.create_state
+
+  def spoilt(*args, **kwargs):
+    state = create(*args, **kwargs)
+    return state.replace(
+      params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)
+    )
+
+  monkeypatch.setattr(train, "create_state", spoilt)
+  with pytest.raises(UserError, match="(nan|NaN or infinity in .*) at step 1;"):
+    train.train_and_evaluate(config, str(tmp_path / "run"))
+  assert saved_steps(tmp_path / "run") == []
+  assert (tmp_path / "run/metrics.jsonl").read_text() == ""
+
+
 def spoil(workdir, config, step):
   """Saves a checkpoint of NaN, as earlier versions did."""
   task_data = inputs.open_inputs(config, train=True)
