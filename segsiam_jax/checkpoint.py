@@ -166,6 +166,13 @@ class Checkpointer:
       ) from error
     return restored.state, restored.meta
 
+  def delete_from(self, step: int) -> None:
+    """Deletes the checkpoints of this step and of later ones."""
+    self.wait()
+    for each in self._manager.all_steps():
+      if each >= step:
+        self._manager.delete(each)
+
   def wait(self) -> None:
     """Returns when everything that was asked for is on disk."""
     self._manager.wait_until_finished()

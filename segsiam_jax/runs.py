@@ -11,6 +11,7 @@ import numpy as np
 
 from segsiam_jax import (
   checkpoint,
+  finite,
   inputs,
   paths,
   steps,
@@ -82,7 +83,11 @@ def make_task(
 def weights_only(
   task: Task, checkpoint_folder: str, sharding: jax.sharding.Sharding
 ) -> TrainState:
-  """A state to evaluate or predict with: no optimizer, no average."""
+  """A state to evaluate or predict with: no optimizer, no average.
+
+  Raises:
+    UserError: the weights do not fit the task, or are not finite.
+  """
   params, model_state = jax.eval_shape(task.init, jax.random.key(0))
 
   def place(leaf):
@@ -91,13 +96,15 @@ def weights_only(
   params, model_state = checkpoint.restore_weights(
     checkpoint_folder, *jax.tree.map(place, (params, model_state))
   )
-  return TrainState(
+  state = TrainState(
     step=jax.device_put(0, sharding),
     params=params,
     model_state=model_state,
     opt_state=(),
     rng=jax.device_put(jax.random.key(0), sharding),
   )
+  finite.require_finite(state.weights, checkpoint_folder)
+  return state
 
 
 def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:

@@ -39,6 +39,12 @@ class TrainState:
     """The parameters to evaluate with: the average where there is one."""
     return self.params if self.ema_params is None else self.ema_params
 
+  @property
+  def weights(self) -> dict[str, PyTree]:
+    """All that evaluation may read, by name."""
+    names = ("params", "model_state", "ema_params")
+    return {name: getattr(self, name) for name in names}
+
 
 def create_state(
   task: Task,

@@ -4,7 +4,8 @@ Both backends share one body. Under 'jit' the batch is a global array, so that
 sums, means and batch statistics are global without a collective in sight.
 Under 'pmap' the body sees one device's rows, the task sums over the axis, and
 gradients are averaged over it: the loss is the global mean on every device,
-and the transpose of psum adds up over devices.
+and the transpose of psum adds up over devices. Gradients of the parts of a
+batch are of sums over a device's rows, and are summed.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,16 @@ from jax.sharding import PartitionSpec as P
 
 from segsiam_jax import runtime
 from segsiam_jax.metrics.base import Mean, merge_all
+from segsiam_jax.models.layers import frozen_norms
 from segsiam_jax.state import TrainState, frozen_parameters
-from segsiam_jax.tasks.base import Batch, LossOutput, Metrics, Task
+from segsiam_jax.tasks.base import (
+  Batch,
+  LossOutput,
+  Metrics,
+  Task,
+  first_row,
+  sum_over,
+)
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch, Metrics], Metrics]
@@ -70,10 +79,6 @@ def _compile(
   )
 
 
-def _sum_over(axis: str | None, metrics: Metrics) -> Metrics:
-  return metrics if axis is None else jax.lax.psum(metrics, axis)
-
-
 def make_train_step(
   task: Task,
   tx: optax.GradientTransformation,
@@ -92,72 +97,107 @@ def make_train_step(
     mesh: the devices.
     backend: 'jit' or 'pmap'.
     grad_accum: number of equal parts that the batch is worked through in, one
-      after the other, to save memory. Batch statistics are those of a part.
-    ema_decay: of the average of the parameters; 0 for none.
+      after the other, to save memory. Loss and gradient are those of the whole
+      batch. Batch statistics are those of a part, and the running ones take a
+      step with each.
+    ema_decay: largest decay of the average of the parameters; 0 for none. After
+      n updates it is at most (1 + n) / (10 + n), so that the average forgets
+      the first parameters.
     frozen: see `state.frozen_parameters`. Their gradients are 0, and are not
-      computed.
+      computed; their batch norms keep their statistics, see
+      `layers.frozen_norms`.
 
   Returns:
-    The step. Its metrics are summed over the global batch, and hold the norm
-    of the gradient before clipping as 'grad_norm'.
+    The step. Its metrics are sums over the global batch. They hold the norm of
+    the gradient before clipping as 'grad_norm', and as 'finite' whether it and
+    the loss are finite.
   """
   axis = axis_name(backend)
+  if grad_accum > 1 and task.sums is None:
+    raise ValueError("grad_accum > 1: this task takes a batch as a whole")
 
-  def loss(params, model_state, batch, rng):
-    params = jax.tree.map(
+  def learning(params):
+    return jax.tree.map(
       lambda leaf, stays: jax.lax.stop_gradient(leaf) if stays else leaf,
       params,
       frozen_parameters(params, frozen),
     )
-    out = task.loss_fn(params, model_state, batch, rng)
+
+  def loss(params, model_state, batch, rng):
+    with frozen_norms(frozen):
+      out = task.loss_fn(learning(params), model_state, batch, rng)
     return out.loss, out
 
+  def sums_of(params, model_state, batch, rng):
+    with frozen_norms(frozen):
+      return task.sums.of(learning(params), model_state, batch, rng)
+
   def accumulate(state: TrainState, batch: Batch, rng: jax.Array):
-    """Mean gradient of the parts, last model state, summed metrics."""
+    """Gradient of this device's rows, and the loss of the global batch."""
+    rows = batch["mask"].shape[0]
+    numbers = first_row(rows, axis) + jnp.arange(rows)
     # Part m is rows m, m + n, ...: each device keeps to its own rows.
     parts = jax.tree.map(
       lambda x: jnp.moveaxis(x.reshape(-1, grad_accum, *x.shape[1:]), 1, 0),
-      dict(batch),
+      {**batch, "row": numbers},
     )
 
-    def work(carry, indexed):
-      model_state, total = carry
-      index, part = indexed
-      part_rng = jax.random.fold_in(rng, index)
-      grads, out = jax.grad(loss, has_aux=True)(
-        state.params, model_state, part, part_rng
+    def total(of_parts):
+      of_rows = jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), of_parts)
+      return sum_over(axis, of_rows)
+
+    if task.sums.weights is not None:
+      sums = sum_over(axis, task.sums.weights(batch))
+    else:
+      # Forward alone: what the sums are divided by.
+      def look(model_state, part):
+        sums, model_state = sums_of(state.params, model_state, part, rng)
+        return model_state, sums
+
+      sums = total(jax.lax.scan(look, state.model_state, parts)[1])
+    slopes = jax.grad(lambda sums: task.sums.loss(sums)[0])(sums)
+
+    def work(carry, part):
+      model_state, so_far = carry
+      sums, pull_back, model_state = jax.vjp(
+        lambda params: sums_of(params, model_state, part, rng),
+        state.params,
+        has_aux=True,
       )
-      total = jax.tree.map(lambda a, b: a + b / grad_accum, total, grads)
-      return (out.model_state, total), out.metrics
+      [grads] = pull_back(slopes)
+      return (model_state, jax.tree.map(jnp.add, so_far, grads)), sums
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    (model_state, grads), metrics = jax.lax.scan(
-      work,
-      (state.model_state, zeros),
-      (jnp.arange(grad_accum), parts),
+    (model_state, grads), of_parts = jax.lax.scan(
+      work, (state.model_state, zeros), parts
     )
-    metrics = jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), metrics)
-    return grads, LossOutput(jnp.zeros(()), model_state, metrics)
+    loss, metrics = task.sums.loss(total(of_parts))
+    return grads, LossOutput(loss, model_state, metrics)
 
   def train_step(state: TrainState, batch: Batch):
     rng = jax.random.fold_in(state.rng, state.step)
     if grad_accum > 1:
       grads, out = accumulate(state, batch, rng)
+      grads = sum_over(axis, grads)
     else:
       grads, out = jax.grad(loss, has_aux=True)(
         state.params, state.model_state, batch, rng
       )
-    if axis is not None:
-      grads = jax.lax.pmean(grads, axis)
+      if axis is not None:
+        grads = jax.lax.pmean(grads, axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_decay:
+      decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
       ema_params = optax.incremental_update(
-        params, state.ema_params, 1.0 - ema_decay
+        params, state.ema_params, 1.0 - decay
       )
-    metrics = _sum_over(axis, out.metrics)
-    metrics["grad_norm"] = Mean.of(optax.tree.norm(grads))
+    grad_norm = optax.tree.norm(grads)
+    metrics = out.metrics | {
+      "grad_norm": Mean.of(grad_norm),
+      "finite": Mean.of(jnp.isfinite(out.loss) & jnp.isfinite(grad_norm)),
+    }
     new_state = state.replace(
       step=state.step + 1,
       params=params,
@@ -176,7 +216,7 @@ def make_eval_step(task: Task, *, mesh: Mesh, backend: str = "jit") -> EvalStep:
 
   def eval_step(state: TrainState, batch: Batch, so_far: Metrics) -> Metrics:
     metrics = task.eval_step(state.eval_params, state.model_state, batch)
-    return merge_all(so_far, _sum_over(axis, metrics))
+    return merge_all(so_far, sum_over(axis, metrics))
 
   return _compile(eval_step, mesh, backend, extra_args=1, donate=(2,))
 

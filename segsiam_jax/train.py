@@ -1,14 +1,17 @@
 """The training loop, from top to bottom."""
 
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import ml_collections
 
 from segsiam_jax import (
   checkpoint,
+  finite,
   hard_negatives,
   inputs,
   paths,
@@ -112,7 +115,7 @@ def train_and_evaluate(
       best_mode=settings.best_mode,
     ) as saved,
   ):
-    restored = saved.restore(state, iterator)
+    restored = _restore(saved, state, iterator)
     evaluated = True
     if restored is not None:
       state, meta = restored
@@ -129,21 +132,38 @@ def train_and_evaluate(
 
     def evaluate(step: int) -> dict[str, float] | None:
       """Metrics, written down; None if SIGTERM came meanwhile."""
-      result = evaluator(state, preemption.reached)
+      try:
+        result = evaluator(state, preemption.reached)
+      except UserError as error:
+        raise UserError(
+          f"evaluation at step {step}: {error}; {_again(saved)}"
+        ) from error
       if result is None:
         return None
       writer.scalars(step, "eval", result.metrics)
       writer.event(
         "evaluation at step %d\n%s", step, writers.table(result.metrics)
       )
+      warn_of(step, result.metrics, ("loss", settings.best_metric))
       result.show(writer, step)
       return result.metrics
 
-    def log(step: int, metrics: Metrics) -> None:
+    def log(step: int, metrics: Metrics, bad: jax.Array) -> None:
+      metrics = widen(metrics)
+      names = finite.names_of(state.weights, bad)
+      _require_finite(saved, step, metrics, names)
       values = _log(writer, clock, schedule, total, step, metrics)
+      warn_of(step, values, values)
       warning = task.watch(values)
       if warning:
         writer.event("warning at step %d: %s", step, warning)
+
+    def warn_of(
+      step: int, values: Mapping[str, float], names: Iterable[str]
+    ) -> None:
+      for name in names:
+        if not math.isfinite(values.get(name, 0.0)):
+          writer.event("warning at step %d: %s is %s", step, name, values[name])
 
     def due(step: int, every: int) -> bool:
       return step % every == 0 or step == total
@@ -166,7 +186,8 @@ def train_and_evaluate(
           pending = None
         so_far = metrics if so_far is None else _merge(so_far, metrics)
         if due(step, settings.log_every):
-          pending, so_far = (step, so_far), None
+          bad = finite.bad_arrays(state.weights)
+          pending, so_far = (step, so_far, bad), None
 
         evaluates = due(step, settings.eval_every)
         stops = preemption.reached()
@@ -174,6 +195,10 @@ def train_and_evaluate(
         if saves and pending is not None:
           log(*pending)
           pending = None
+        if saves:
+          rest = {} if so_far is None else widen(so_far)
+          names = finite.not_finite(state.weights)
+          _require_finite(saved, step, rest, names)
         scores = None
         if evaluates and not stops:
           scores = evaluate(step)
@@ -224,16 +249,75 @@ class _Clock:
 _merge = jax.jit(merge_all)
 
 
-def _log(writer, clock, schedule, total, step, metrics) -> dict[str, float]:
-  """Fetches and writes down the metrics of an interval that ended at `step`."""
-  metrics = widen(metrics)
-  values = compute_all(metrics)
-  if not jax.numpy.isfinite(values["loss"]):
-    raise UserError(
-      f"the loss is {values['loss']} at step {step}; lower "
-      "config.optimizer.learning_rate or set config.optimizer.clip_norm; the "
-      "last checkpoint is from before"
+def _restore(
+  saved: checkpoint.Checkpointer, state: TrainState, iterator: Any
+) -> tuple[TrainState, dict[str, Any]] | None:
+  """The latest checkpoint that is finite; later ones are deleted."""
+  start = iterator.get_state()
+  while (restored := saved.restore(state, iterator)) is not None:
+    names = finite.not_finite(restored[0].weights)
+    if not names:
+      return restored
+    _logger.warning(
+      "checkpoint of step %d: NaN or infinity in %s; deleted",
+      saved.latest_step,
+      finite.some_of(names),
     )
+    saved.delete_from(saved.latest_step)
+    iterator.set_state(start)
+  return None
+
+
+def _require_finite(
+  saved: checkpoint.Checkpointer,
+  step: int,
+  metrics: Metrics,
+  names: list[str],
+) -> None:
+  """Raises `UserError` if training has left the finite numbers.
+
+  A checkpoint is good once a step from it has a finite loss and gradient: one
+  that leads to others is deleted, so that a rerun does not end in the same way.
+
+  Args:
+    saved: of the run.
+    step: the last one done.
+    metrics: on the host, of the steps up to this one; {} for none.
+    names: weights after it that are not finite.
+  """
+  problem, good = "", step
+  if metrics and metrics["finite"].total < metrics["finite"].count:
+    good = step - int(metrics["finite"].count - metrics["finite"].total)
+    loss, norm = (metrics[n].compute()[""] for n in ("loss", "grad_norm"))
+    problem = f"the loss is {loss}"
+    if math.isfinite(loss):
+      problem = f"the norm of the gradient is {norm}"
+  elif names:
+    problem = f"NaN or infinity in {finite.some_of(names)}"
+  if not problem:
+    return
+  saved.delete_from(good)
+  raise UserError(
+    f"{problem} at step {step}; lower config.optimizer.learning_rate or set "
+    f"config.optimizer.clip_norm; {_again(saved)}"
+  )
+
+
+def _again(saved: checkpoint.Checkpointer) -> str:
+  """What running again does, for a message."""
+  saved.wait()
+  if saved.latest_step is None:
+    return "running again starts anew: there is no good checkpoint"
+  return (
+    f"running again goes on from step {saved.latest_step}, the last good "
+    "checkpoint"
+  )
+
+
+def _log(writer, clock, schedule, total, step, metrics) -> dict[str, float]:
+  """Writes down the metrics of an interval that ended at `step`."""
+  values = compute_all(metrics)
+  del values["finite"]
   done = int(metrics["grad_norm"].count)
   values["images_per_second"] = clock.images_per_second(done)
   values["learning_rate"] = float(schedule(step - 1))
@@ -261,9 +345,11 @@ def _load_weights(
   ema_params = state.ema_params
   if ema_params is not None:
     ema_params = jax.tree.map(jax.numpy.copy, params)
-  return state.replace(
+  state = state.replace(
     params=params, model_state=model_state, ema_params=ema_params
   )
+  finite.require_finite(state.weights, config.init_from)
+  return state
 
 
 def _traced(

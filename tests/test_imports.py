@@ -27,7 +27,7 @@ LAYERS = (
   ),
   ("ops", "losses", "metrics", "models", "data", "pretrained"),
   ("tasks",),
-  ("state", "runtime", "comparison"),
+  ("state", "runtime", "comparison", "finite"),
   ("steps", "checkpoint", "writers", "inputs"),
   ("runs", "hard_negatives"),
   ("prediction",),

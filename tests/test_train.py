@@ -137,6 +137,20 @@ def test_weights_start_another_run(finished, tmp_path):
   assert state.params["logits"]["bias"].shape == (3,)
 
 
+def test_the_average_starts_from_loaded_weights(finished, tmp_path):
+  config, workdir, trained = finished
+  other = config.copy_and_resolve_references()
+  other.init_from = str(workdir)
+  other.train.num_steps = 1
+  state = train.train_and_evaluate(other, str(tmp_path))
+  jax.tree.map(
+    lambda average, loaded, now: np.testing.assert_allclose(
+      average, 0.1 * loaded + 0.9 * now, rtol=1e-5, atol=1e-6
+    ),
+    *(state.ema_params, trained.ema_params, state.params),
+  )
+
+
 def test_evaluate_alone_gives_the_same_scores(finished):
   config, workdir, _ = finished
   logged = next(

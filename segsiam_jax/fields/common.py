@@ -50,10 +50,15 @@ FIELDS: dict[str, Field] = {
   "train.eval_batch_size": Field(8, "the same in evaluation", within(1)),
   "train.num_steps": Field(1000, "optimizer steps in all", within(1)),
   "train.grad_accum": Field(
-    1, "parts that a batch is worked through in", within(1)
+    1,
+    "parts that a batch is worked through in; batch norm sees one at a time",
+    within(1),
   ),
   "train.ema_decay": Field(
-    0.0, "of averaged parameters, 0 for none", within(0, 0.999999)
+    0.0,
+    "of averaged parameters, at most (1 + n) / (10 + n) after n steps; 0 for "
+    "none",
+    within(0, 0.999999),
   ),
   "train.log_every": Field(50, "steps between log lines", within(1)),
   "train.eval_every": Field(500, "steps between evaluations", within(1)),
@@ -82,7 +87,10 @@ FIELDS: dict[str, Field] = {
     0.0, "largest global norm of the gradient, 0 for any", within(0)
   ),
   "optimizer.frozen": Field(
-    "", "regular expression: parameters that do not learn", _regex
+    "",
+    "regular expression: parameters that do not learn; their batch norms keep "
+    "their statistics",
+    _regex,
   ),
   "optimizer.rate_scales": Field(
     ("^tower/=0.1",),

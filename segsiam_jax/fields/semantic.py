@@ -155,6 +155,13 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   loss = config.loss
   if not any(loss[name] for name in LOSSES):
     fail("loss.cross_entropy", "no loss is left; give one a weight")
+  of_regions = loss.dice or loss.jaccard or loss.tversky
+  if config.train.grad_accum > 1 and loss.dice_batch and of_regions:
+    fail(
+      "train.grad_accum",
+      "loss.dice_batch counts over the batch as a whole: set "
+      "config.train.grad_accum=1 or config.loss.dice_batch=False",
+    )
   for name in ("class_weights", "balance", "weight_map"):
     pixelwise = loss.cross_entropy or loss.focal
     if loss[name] not in ((), "none", 0.0) and not pixelwise:

@@ -333,7 +333,11 @@ def _check_batches(
 ) -> None:
   batch, size = config.batch, config.train.batch_size
   if config.train.grad_accum > 1:
-    fail("train.grad_accum", "a batch is compared with itself: keep it whole")
+    fail(
+      "train.grad_accum",
+      "a batch is compared with itself: keep it whole "
+      "(config.train.grad_accum=1), or lower config.train.batch_size",
+    )
   if batch.kind == "identities" and size % batch.per_identity:
     fail(
       "train.batch_size",

@@ -5,8 +5,10 @@ takes ten times as long as that of `max_pool_2x2`, and that of
 `nn.ConvTranspose` ten times as long as that of `UpConv`.
 """
 
+import contextlib
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -204,8 +206,8 @@ def make_norm(
     )
   if name == "batch":
     return functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
+      BatchNorm,
+      train=train,
       momentum=0.9,
       epsilon=epsilon,
       dtype=dtype,
@@ -220,6 +222,55 @@ def make_norm(
   raise ValueError(
     f"norm {name!r} is none of 'batch', 'frozen', 'group', 'none'"
   )
+
+
+class BatchNorm(nn.BatchNorm):
+  """`nn.BatchNorm` that `frozen_norms` can tell to use its running statistics.
+
+  Attributes:
+    train: whether it otherwise uses those of the batch.
+  """
+
+  train: bool = False
+
+  def __call__(
+    self, x: Array, use_running_average: bool | None = None
+  ) -> Array:
+    if use_running_average is None:
+      use_running_average = not self.train
+    return super().__call__(x, use_running_average=use_running_average)
+
+
+def frozen_norms(pattern: str) -> contextlib.AbstractContextManager[None]:
+  """Within it, batch norms that do not learn keep their running statistics.
+
+  A batch norm whose scale and bias are both frozen normalises with its running
+  statistics and leaves them as they are, whatever `train` says, as frozen
+  layers do in Keras and detectron2.
+
+  Args:
+    pattern: `optimizer.frozen`, see `state.frozen_parameters`; '' for none.
+
+  Returns:
+    A context to trace a model's `apply` in.
+  """
+
+  def keep_statistics(method, args, kwargs, context):
+    module = context.module
+    if (
+      context.method_name == "__call__"
+      and isinstance(module, BatchNorm | _PartialBatchNorm)
+      and all(
+        re.search(pattern, "/".join((*module.path, name)))
+        for name in ("scale", "bias")
+      )
+    ):
+      kwargs = {**kwargs, "use_running_average": True}
+    return method(*args, **kwargs)
+
+  if not pattern:
+    return contextlib.nullcontext()
+  return nn.intercept_methods(keep_statistics)
 
 
 class _FrozenBatchNorm(nn.Module):
@@ -260,7 +311,9 @@ class _PartialBatchNorm(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x: Array, where: Array) -> Array:
+  def __call__(
+    self, x: Array, where: Array, use_running_average: bool = False
+  ) -> Array:
     shape = (x.shape[-1],)
     scale = self.param("scale", nn.initializers.ones, shape)
     bias = self.param("bias", nn.initializers.zeros, shape)
@@ -268,6 +321,18 @@ class _PartialBatchNorm(nn.Module):
       self.variable("batch_stats", name, init, shape, jnp.float32)
       for name, init in (("mean", jnp.zeros), ("var", jnp.ones))
     ]
+    if use_running_average:
+      mean, var = (old.value for old in state)
+    else:
+      mean, var = self._update(x, where, state)
+    scale = scale * jax.lax.rsqrt(var + self.epsilon)
+    y = (x.astype(jnp.float32) - mean) * scale + bias
+    return y.astype(self.dtype)
+
+  def _update(
+    self, x: Array, where: Array, state: Sequence[nn.Variable]
+  ) -> tuple[Array, Array]:
+    """Mean and variance of the rows, which the running ones move towards."""
     kept = jnp.reshape(where != 0, (-1,) + (1,) * (x.ndim - 1))
     axes = tuple(range(x.ndim - 1))
     value = jnp.where(kept, x.astype(jnp.float32), 0.0)
@@ -288,9 +353,7 @@ class _PartialBatchNorm(nn.Module):
     if not self.is_initializing():
       for old, new in zip(state, (mean, var), strict=True):
         old.value = 0.9 * old.value + 0.1 * new
-    scale = scale * jax.lax.rsqrt(var + self.epsilon)
-    y = (x.astype(jnp.float32) - mean) * scale + bias
-    return y.astype(self.dtype)
+    return mean, var
 
 
 class _GroupNorm(nn.Module):

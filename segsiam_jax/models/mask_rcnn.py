@@ -189,7 +189,8 @@ class MaskRCNN(nn.Module):
       Detections: `boxes` (B, D, 4) float32 in pixels of the padded image,
       `classes` (B, D) int32, `scores` (B, D) float32, `valid` (B, D) bool and,
       with masks, `masks` (B, D, 28, 28) float32, the probabilities of the
-      detected class, filling the box; the highest score first.
+      detected class, filling the box; the highest score first. All scores of
+      an image are NaN if the heads' outputs for it are not finite.
       Losses: `WeightedLoss` by name: `rpn_objectness`, `rpn_box`, `roi_class`,
       `roi_box` and, with masks, `mask`. Their weights are how many anchors,
       proposals and masks of an image they are of.
@@ -277,10 +278,14 @@ class MaskRCNN(nn.Module):
       max_candidates=self.max_candidates,
       suppression=self.nms,
     )._asdict()
+    finite = jnp.isfinite(logits).all((1, 2))
     if self.with_masks:
       pooled = self._pool(pyramid, found["boxes"], _MASK_SIZE)
       masks = self.mask_head(pooled, found["classes"], False)
       found["masks"] = jax.nn.sigmoid(masks)
+      finite &= jnp.isfinite(masks).all((1, 2, 3))
+    # Nothing is above a threshold of such an image, which must not look empty.
+    found["scores"] = jnp.where(finite[:, None], found["scores"], jnp.nan)
     return found
 
   def _roi_losses(

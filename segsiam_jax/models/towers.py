@@ -171,6 +171,13 @@ class SigNet(nn.Module):
     """
     drops = train and self.dropout
     init = nn.initializers.glorot_uniform()
+    batch_norm = layers.make_norm(
+      "batch",
+      train,
+      dtype=self.dtype,
+      axis_name=self.axis_name,
+      epsilon=1e-6,
+    )
 
     def conv(x, features, size, stride, pad, name):
       x = nn.Conv(
@@ -184,16 +191,6 @@ class SigNet(nn.Module):
       )(x)
       return nn.relu(x)
 
-    def norm(x, name):
-      return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-6,
-        dtype=self.dtype,
-        axis_name=self.axis_name,
-        name=name,
-      )(x)
-
     def pool(x):
       return nn.max_pool(x, (3, 3), (2, 2))
 
@@ -202,8 +199,9 @@ class SigNet(nn.Module):
       return nn.relu(x)
 
     x = conv(images.astype(self.dtype), 96, 11, 4, 0, "conv1")
-    x = pool(norm(x, "bn1"))
-    x = pool(norm(conv(x, 256, 5, 1, 2, "conv2"), "bn2"))
+    x = pool(batch_norm(name="bn1")(x))
+    x = conv(x, 256, 5, 1, 2, "conv2")
+    x = pool(batch_norm(name="bn2")(x))
     x = nn.Dropout(0.3, deterministic=not drops)(x)
     x = conv(x, 384, 3, 1, 1, "conv3")
     x = pool(conv(x, 256, 3, 1, 1, "conv4"))

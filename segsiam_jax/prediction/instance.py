@@ -64,11 +64,12 @@ def predict_files(
       image = images.read_as(path, image_format)
       try:
         found_at = find(image)
+        found = found_at(image.shape[:2])
       except UserError as error:
         raise UserError(f"{path}: {error}") from error
       height, width = image.shape[:2]
       image_id = len(known) + 1
-      for result in _results(found_at((height, width)), image_id):
+      for result in _results(found, image_id):
         add(result)
       known.append(
         {

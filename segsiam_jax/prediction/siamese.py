@@ -29,6 +29,7 @@ from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.gallery import Gallery
 from segsiam_jax.tasks import pair_plots
 from segsiam_jax.tasks.siamese import maps_of
+from segsiam_jax.tasks.siamese_metrics import require_finite_rows
 
 _logger = logging.getLogger(__name__)
 
@@ -153,7 +154,11 @@ class Embedder:
       )
       out = runtime.to_local(self._step(self._state, placed), self._backend)
       parts.append(np.asarray(out["embeddings"][:count], np.float32))
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    if not parts:
+      return np.zeros((0, 0), np.float32)
+    embeddings = np.concatenate(parts)
+    require_finite_rows(embeddings)
+    return embeddings
 
   def score(self, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
     """(D,) against (n, D): (n,) scores, larger for more alike."""

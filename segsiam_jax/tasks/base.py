@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segsiam_jax.metrics.base import MetricState
+from segsiam_jax.metrics.base import Mean, MetricState
 
 PyTree = Any
 # Static shapes; always 'mask': (B,) float32, 0 for a padding row, and 'index':
-# (B,) int32, the example's in its source.
+# (B,) int32, the example's in its source. A part of a batch also has 'row':
+# (B,) int32, the rows' numbers in the global batch.
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, MetricState]
 
@@ -22,12 +23,45 @@ class LossOutput(NamedTuple):
   Attributes:
     loss: () float32, already a mean over the global batch.
     model_state: new batch statistics, or {}.
-    metrics: sums over this device's rows.
+    metrics: sums over the global batch, alike on all devices.
   """
 
   loss: jax.Array
   model_state: PyTree
   metrics: Metrics
+
+
+class LossSums(NamedTuple):
+  """A loss made of sums over rows: how a batch is worked through in parts.
+
+  The sums of the parts are those of the batch, so that its loss and gradient
+  are exact whatever each part holds: `loss` divides by the sums of the whole.
+
+  Attributes:
+    of: (params, model_state, batch, rng) -> (sums over this device's rows, new
+      model state). No gradient passes through the sums of weights.
+    loss: sums over the global batch -> (loss, metrics), linear in the sums of
+      values.
+    weights: batch -> its sums, of which those of weights alone are right; None
+      where they are not known before the model is computed.
+  """
+
+  of: Callable[[PyTree, PyTree, Batch, jax.Array], tuple[Metrics, PyTree]]
+  loss: Callable[[Metrics], tuple[jax.Array, Metrics]]
+  weights: Callable[[Batch], Metrics] | None = None
+
+  def loss_fn(self, axis_name: str | None) -> "LossFn":
+    """The loss of a batch as a whole."""
+
+    def loss_fn(params, model_state, batch, rng):
+      sums, model_state = self.of(params, model_state, batch, rng)
+      loss, metrics = self.loss(sum_over(axis_name, sums))
+      return LossOutput(loss, model_state, metrics)
+
+    return loss_fn
+
+
+LossFn = Callable[[PyTree, PyTree, Batch, jax.Array], LossOutput]
 
 
 class HostMetrics(Protocol):
@@ -65,10 +99,12 @@ class Task(NamedTuple):
       waits for them. Or None.
     results: host metrics of all processes -> all detections of the split, one
       by one, in COCO's format. Or None.
+    sums: what `loss_fn` is made of. None where rows are compared with each
+      other, so that a batch must be worked through whole.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
-  loss_fn: Callable[[PyTree, PyTree, Batch, jax.Array], LossOutput]
+  loss_fn: LossFn
   eval_step: Callable[[PyTree, PyTree, Batch], Metrics]
   predict: Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]
   empty_metrics: Callable[[], Metrics]
@@ -77,43 +113,59 @@ class Task(NamedTuple):
   watch: Callable[[Mapping[str, float]], str] = lambda values: ""
   plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
   results: Callable[[Any], Iterator[dict[str, Any]]] | None = None
+  sums: LossSums | None = None
 
 
-def global_mean(
-  values: jax.Array, weights: jax.Array, axis_name: str | None
-) -> jax.Array:
-  """Weighted mean over the rows of the global batch.
+def sum_over(axis_name: str | None, sums: PyTree) -> PyTree:
+  """Sums over the global batch.
 
   Args:
-    values: (B,) float32; where the weight is 0, anything.
-    weights: (B,) float32: the mask, or how many terms a value stands for.
     axis_name: the pmap axis that the batch is spread over, or None where the
-      arrays are global. Under pmap every device returns the same mean; the
-      transpose of psum adds up over devices, so a gradient of it must be
-      averaged over the axis, which `steps` does.
-
-  Returns:
-    () float32; 0 if no row counts.
+      arrays are global. The transpose of psum adds up over devices, so a
+      gradient through it must be averaged over the axis, which `steps` does.
+    sums: over this device's rows.
   """
-  counted = jnp.where(weights > 0, weights * values, 0.0)
-  total, count = counted.sum(), weights.sum()
-  if axis_name is not None:
-    total, count = jax.lax.psum((total, count), axis_name)
-  return total / jnp.maximum(count, 1.0)
+  return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
 
-def row_keys(rng: jax.Array, rows: int, axis_name: str | None) -> jax.Array:
+def mean_of(sums: Mean) -> jax.Array:
+  """Mean on the device, () float32; 0 if no row counts."""
+  return sums.total / jnp.maximum(sums.count, 1.0)
+
+
+def row_keys(
+  rng: jax.Array,
+  rows: int,
+  axis_name: str | None,
+  numbers: jax.Array | None = None,
+) -> jax.Array:
   """One key a row, the same however the global batch is spread.
 
   Args:
     rng: the step's key.
     rows: number of rows in this function's view of the batch.
-    axis_name: see `global_mean`.
+    axis_name: see `sum_over`.
+    numbers: (rows,) the `row` of a part of a batch.
 
   Returns:
     (rows,) typed keys.
   """
-  start = 0
+  if numbers is None:
+    numbers = first_row(rows, axis_name) + jnp.arange(rows)
+  return jax.vmap(jax.random.fold_in, (None, 0))(rng, numbers)
+
+
+def first_row(rows: int, axis_name: str | None) -> jax.Array | int:
+  """The number of this device's first row in the global batch."""
+  return 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+
+
+def dropout_key(
+  rng: jax.Array, batch: Batch, axis_name: str | None
+) -> jax.Array:
+  """A key of this device's rows, and of this part of the batch."""
   if axis_name is not None:
-    start = jax.lax.axis_index(axis_name) * rows
-  return jax.vmap(jax.random.fold_in, (None, 0))(rng, start + jnp.arange(rows))
+    rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
+  if "row" in batch:
+    rng = jax.random.fold_in(rng, batch["row"][0])
+  return rng

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segsiam_jax import coco_results, overlays
+from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.detection import (
   CocoAveragePrecision,
   Detections,
@@ -46,7 +47,15 @@ class Found(NamedTuple):
         (D, m, m).
       size: (height, width) that the model saw the image at.
       original_size: (height, width) of the file.
+
+    Raises:
+      UserError: the network's outputs are not finite.
     """
+    if np.isnan(row["scores"]).any():
+      raise UserError(
+        "the network's outputs are NaN or infinite, so that it finds nothing; "
+        "train again with a lower config.optimizer.learning_rate"
+      )
     valid = np.asarray(row["valid"]) != 0
     ratio = np.divide(original_size, size)
     boxes = np.asarray(row["boxes"])[valid] * np.tile(ratio[::-1], 2)

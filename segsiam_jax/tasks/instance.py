@@ -84,10 +84,11 @@ def make_task(
     params = variables.pop("params")
     return params, variables
 
-  def loss_fn(params, model_state, batch, rng):
+  def sums_of(params, model_state, batch, rng):
     augment_rng, model_rng = jax.random.split(rng)
     rows = batch["image"].shape[0]
-    keys = base.row_keys(augment_rng, rows, axis_name)
+    numbers = batch.get("row")
+    keys = base.row_keys(augment_rng, rows, axis_name, numbers)
     images = adjust(keys, batch["image"] / 255.0, batch["size"])
     targets = {
       "boxes": batch["boxes"],
@@ -101,22 +102,26 @@ def make_task(
       normalize(images, batch["size"]),
       batch["size"],
       targets,
-      base.row_keys(model_rng, rows, axis_name),
+      base.row_keys(model_rng, rows, axis_name, numbers),
       train=True,
       mutable=list(model_state),
     )
     # Nothing of a padding row counts, not even its background.
-    means = {
-      name: base.global_mean(
-        part.values, part.weights * batch["mask"], axis_name
-      )
+    sums = {
+      name: Mean.of(part.values, part.weights * batch["mask"])
       for name, part in parts.items()
     }
-    means["loss"] = sum(weights[name] * mean for name, mean in means.items())
-    # Averaged over steps, as they are; all devices have the same ones.
+    sums["left_out"] = Mean.of(batch["left_out"], batch["mask"])
+    return sums, new_state
+
+  def loss_of(sums):
+    sums = dict(sums)
+    left_out = sums.pop("left_out")
+    means = {name: base.mean_of(each) for name, each in sums.items()}
+    loss = sum(weights[name] * mean for name, mean in means.items())
+    # Averaged over steps, as they are.
     metrics = {name: Mean.of(mean) for name, mean in means.items()}
-    metrics["left_out"] = Mean.of(batch["left_out"], batch["mask"])
-    return base.LossOutput(means["loss"], new_state, metrics)
+    return loss, metrics | {"loss": Mean.of(loss), "left_out": left_out}
 
   def eval_step(params, model_state, batch):
     del params, model_state
@@ -156,15 +161,18 @@ def make_task(
   def host_metrics(source):
     return InstanceMetrics(source, class_names, config.eval.max_detections)
 
+  # How many anchors and proposals count, the model decides.
+  sums = base.LossSums(sums_of, loss_of)
   return base.Task(
     init,
-    loss_fn,
+    sums.loss_fn(axis_name),
     eval_step,
     predict,
     empty_metrics,
     draw,
     host_metrics,
     results=InstanceMetrics.results,
+    sums=sums,
   )
 
 

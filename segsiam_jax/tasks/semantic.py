@@ -94,13 +94,11 @@ def make_task(
     params = variables.pop("params")
     return params, variables
 
-  def loss_fn(params, model_state, batch, rng):
+  def sums_of(params, model_state, batch, rng):
     augment_rng, dropout_rng = jax.random.split(rng)
-    if axis_name is not None:
-      dropout_rng = jax.random.fold_in(
-        dropout_rng, jax.lax.axis_index(axis_name)
-      )
-    keys = base.row_keys(augment_rng, batch["image"].shape[0], axis_name)
+    keys = base.row_keys(
+      augment_rng, batch["image"].shape[0], axis_name, batch.get("row")
+    )
     images, labels, weights = jax.vmap(
       lambda key, image, label, weights: augment.augment(
         key, image, label, settings, weights
@@ -111,7 +109,7 @@ def make_task(
       normalize(images * full_range),
       train=True,
       mutable=list(model_state),
-      rngs={"dropout": dropout_rng},
+      rngs={"dropout": base.dropout_key(dropout_rng, batch, axis_name)},
     )
     out = out if isinstance(out, Logits) else Logits(out)
     values = pixel_losses(out.main, labels, batch["mask"], weights)
@@ -121,11 +119,15 @@ def make_task(
         name: value + config.loss.auxiliary * helping[name]
         for name, value in values.items()
       }
-    return base.LossOutput(
-      loss=base.global_mean(total_loss(values), batch["mask"], axis_name),
-      model_state=new_state,
-      metrics=mean_metrics(values, batch["mask"]),
-    )
+    return mean_metrics(values, batch["mask"]), new_state
+
+  def loss_of(sums):
+    return base.mean_of(sums["loss"]), sums
+
+  def weights_of(batch):
+    nothing = jnp.zeros_like(batch["mask"])
+    names = ("loss", *(name for name in LOSSES if config.loss[name]))
+    return {name: Mean.of(nothing, batch["mask"]) for name in names}
 
   def logits_of(params, model_state, batch):
     images = normalize(batch["image"].astype(jnp.float32))
@@ -182,8 +184,16 @@ def make_task(
     def host_metrics(source):
       return RandScores(class_names.index(rand_class))
 
+  sums = base.LossSums(sums_of, loss_of, weights_of)
   return base.Task(
-    init, loss_fn, eval_step, predict, empty_metrics, draw, host_metrics
+    init,
+    sums.loss_fn(axis_name),
+    eval_step,
+    predict,
+    empty_metrics,
+    draw,
+    host_metrics,
+    sums=sums,
   )
 
 

@@ -147,10 +147,6 @@ def make_task(
 
   def loss_fn(params, model_state, batch, rng):
     augment_rng, dropout_rng, mining_rng = jax.random.split(rng, 3)
-    if axis_name is not None:
-      dropout_rng = jax.random.fold_in(
-        dropout_rng, jax.lax.axis_index(axis_name)
-      )
     statistics, remembered = split_state(model_state)
     trains = not config.train.frozen_norm
     embeddings, new_state = model.apply(
@@ -158,7 +154,7 @@ def make_task(
       normalize(pictures(batch, augment_rng)),
       train=trains,
       mutable=list(statistics) if trains else [],
-      rngs={"dropout": dropout_rng},
+      rngs={"dropout": base.dropout_key(dropout_rng, batch, axis_name)},
     )
     new_state = dict(new_state) if trains else statistics
     # Every device sees the whole batch, in the same order.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segsiam_jax import metrics
+from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.ops.deformable import (
   Deformation,
@@ -105,14 +106,20 @@ class SiameseMetrics:
 
   @property
   def embeddings(self) -> np.ndarray:
-    """(n, D) float32, or of maps float16, in the order of the source."""
+    """(n, D) float32, or of maps float16, in the order of the source.
+
+    Raises:
+      UserError: some are not finite, and have no distance.
+    """
     missing = set(range(len(self.protocol.labels))) - set(self._rows)
     if missing:
       raise ValueError(
         f"{len(missing)} of {len(self.protocol.labels)} examples were not "
         f"embedded (first: {min(missing)})"
       )
-    return np.stack([self._rows[i] for i in range(len(self.protocol.labels))])
+    rows = np.stack([self._rows[i] for i in range(len(self.protocol.labels))])
+    require_finite_rows(rows)
+    return rows
 
   def score(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(..., D) and (..., D) to (...) scores."""
@@ -300,6 +307,17 @@ def _score(first, second, learned, *, head: Head) -> jax.Array:
 
 
 _all_bent = jax.jit(deformable_similarities)
+
+
+def require_finite_rows(embeddings: np.ndarray) -> None:
+  """Raises `UserError` if some of (n, D) embeddings are not finite."""
+  bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+  if len(bad):
+    raise UserError(
+      f"the embeddings of {len(bad)} of {len(embeddings)} images are not "
+      f"finite (first: {bad[0]}), and have no distance; train again with a "
+      "lower config.optimizer.learning_rate"
+    )
 
 
 def _parts(count: int, block: int) -> list[slice]:
