@@ -12,6 +12,8 @@ from PIL import Image
 
 from segsiam_jax import evaluate, predict, train
 from segsiam_jax.config import default_config, validate
+from segsiam_jax.data.builders.digits import png
+from tests.data.tfds_fakes import fake, prepare
 from tests.siamese_data import make_siamese_config, write_splits
 from tests.tasks.test_instance import make_config as make_instance_config
 from tests.tasks.test_instance import write_cells
@@ -287,6 +289,50 @@ def test_the_rand_score_is_that_of_the_files(colours, tmp_path, fit):
 def test_labels_of_grey_images(tmp_path, fit):
   config, workdir = trained(tmp_path, channels=1, fit=fit)
   check(config, workdir, tmp_path / "out")
+
+
+def test_labels_of_a_tfds_set(colours, tmp_path):
+  """Pets of several sizes, and the trimaps 1 pet, 2 background, 3 border."""
+  import tensorflow_datasets as tfds
+
+  config, workdir = colours
+  examples = []
+  for path in sorted((workdir.parent / "test/images").iterdir()):
+    mask = read_pages(workdir.parent / "test/masks" / path.name)
+    mask = np.where(mask == 255, 0, mask) + np.uint8(1)
+    image = read_pages(path)
+    examples.append({"image": png(image), "segmentation_mask": png(mask)})
+    for kind, array in (("images", image), ("masks", mask - np.uint8(1))):
+      (tmp_path / kind).mkdir(exist_ok=True)
+      Image.fromarray(array).save(tmp_path / kind / path.name)
+  features = {
+    "image": tfds.features.Image(shape=(None, None, 3)),
+    "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
+  }
+  version = str(tfds.builder_cls("oxford_iiit_pet").VERSION)
+  cls = fake("oxford_iiit_pet", version, features, examples)
+  prepare(tmp_path / "tfds", cls)
+  config = config.copy_and_resolve_references()
+  config.data.update(
+    name="oxford_iiit_pet",
+    dir=str(tmp_path / "tfds"),
+    train_split="train",
+    eval_split="train",
+    class_names=(),
+    fit="resize",
+  )
+  validate(config)
+  train.train_and_evaluate(config, str(tmp_path / "run"))
+  reported = evaluate.evaluate(config, str(tmp_path / "run"))
+  config.data.class_names = ("pet", "background", "border")
+  out = tmp_path / "out"
+  images = str(tmp_path / "images")
+  predict.predict(config, str(tmp_path / "run"), [images], str(out))
+  names = config.data.class_names
+  expected = scores_of_files(out / "labels", tmp_path / "masks", names)
+  assert {name: reported[name] for name in expected} == pytest.approx(
+    expected, rel=1e-9
+  )
 
 
 @pytest.mark.slow
