@@ -15,6 +15,7 @@ from segsiam_jax import (
   inputs,
   overlays,
   paths,
+  prediction,
   runs,
   runtime,
   steps,
@@ -34,36 +35,38 @@ _MOST_ELEMENTS = 2**30
 
 
 class Evaluator:
-  """Evaluates a task on a split; compiles once, however often it is called."""
+  """Evaluates a task on a split; compiles once, however often it is called.
+
+  Scores are those of what prediction writes for the split's files. Losses are
+  those of the rows that the model is given, as in training.
+  """
 
   def __init__(
     self,
+    config: ml_collections.ConfigDict,
     task: Task,
     data: inputs.Inputs,
     *,
     mesh: Mesh,
-    backend: str,
-    num_pictures: int = 0,
     thorough: bool = False,
   ):
-    """Prepares the steps.
+    """Prepares the step.
 
     Args:
-      task: made for this backend.
+      config: of the run. The rows of the first `train.num_pictures` examples
+        are drawn; 0 for no plots, either.
+      task: of the config.
       data: its batches hold every example once, padded; the same number of
         them on every process.
       mesh: the devices.
-      backend: 'jit' or 'pmap'.
-      num_pictures: how many rows of the first batches to draw; 0 for no
-        plots, either.
       thorough: whether plots may take their time.
     """
     self._task, self._data = task, data
-    self._mesh, self._backend = mesh, backend
-    self._num_pictures, self._thorough = num_pictures, thorough
-    self._eval_step = steps.make_eval_step(task, mesh=mesh, backend=backend)
-    self._predict_step = steps.make_predict_step(
-      task, mesh=mesh, backend=backend
+    self._mesh, self._backend = mesh, config.backend
+    self._num_pictures, self._thorough = config.train.num_pictures, thorough
+    self._host_metrics = prediction.host_metrics(config, task, data.source)
+    self._eval_step = steps.make_eval_step(
+      task, mesh=mesh, backend=config.backend
     )
 
   def __call__(
@@ -79,8 +82,8 @@ class Evaluator:
     total, so_far, unfetched = widen(empty), None, 0
     pictures: list[np.ndarray] = []
     host = None
-    if self._task.host_metrics is not None:
-      host = self._task.host_metrics(self._data.source)
+    if self._host_metrics is not None:
+      host = self._host_metrics(state)
     iterator = iter(self._data.batches)
     try:
       for batch in iterator:
@@ -90,12 +93,12 @@ class Evaluator:
           total, so_far, unfetched = merge_all(total, widen(so_far)), None, 0
         if so_far is None:
           so_far = jax.device_put(empty, runtime.replicated(self._mesh))
-        so_far = self._eval_step(state, placed, so_far)
+        so_far, found = self._eval_step(state, placed, so_far)
         unfetched += elements
         draws = len(pictures) < self._num_pictures
-        if draws or host is not None:
-          predictions = self._predict_step(state, placed)
-          predictions = runtime.to_local(predictions, self._backend)
+        predictions: dict[str, np.ndarray] = {}
+        if draws or (host is not None and host.wants(batch)):
+          predictions = runtime.to_local(found, self._backend)
         if host is not None:
           host.add(batch, predictions)
         if draws:
@@ -106,16 +109,18 @@ class Evaluator:
       iterator.close()
     if so_far is not None:
       total = merge_all(total, widen(so_far))
-    metrics = compute_all(total)
     plots, results = {}, None
     if host is not None:
       host = host.gather()
+      metrics = compute_all(total | merge_all(host.sums(), total))
       metrics |= host.compute()
       draws = self._task.plots is not None and self._num_pictures
       if draws and jax.process_index() == 0:
         plots = self._task.plots(host, self._data.source, self._thorough)
       if self._task.results is not None:
         results = self._task.results(host)
+    else:
+      metrics = compute_all(total)
     return Evaluation(metrics, pictures[: self._num_pictures], plots, results)
 
 
@@ -173,14 +178,7 @@ def evaluate(
   config = runs.with_data(config, class_names or data.source.class_names)
   task = runs.make_task(config, data.element_spec)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
-  evaluator = Evaluator(
-    task,
-    data,
-    mesh=mesh,
-    backend=config.backend,
-    num_pictures=config.train.num_pictures,
-    thorough=True,
-  )
+  evaluator = Evaluator(config, task, data, mesh=mesh, thorough=True)
   result = evaluator(state)
   step = checkpoint.step_of(folder)
   writer = writers.Writer(workdir, total_steps=step, start_step=step)

@@ -115,11 +115,8 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
   )
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
-  image_size = tuple(data.image_size)
-  if not train and any(data.eval_image_size):
-    image_size = tuple(data.eval_image_size)
   rows = semantic.SemanticRows(
-    image_size=image_size,
+    image_size=image_size(config, train),
     channels=data.channels,
     fit=data.fit,
     train=train,
@@ -129,6 +126,16 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
     image_dtype=data.image_dtype,
   )
   return Opened(source, rows)
+
+
+def image_size(
+  config: ml_collections.ConfigDict, train: bool
+) -> tuple[int, ...]:
+  """Of a row of semantic segmentation; prediction has that of evaluation."""
+  data = config.data
+  if train or not any(data.eval_image_size):
+    return tuple(data.image_size)
+  return tuple(data.eval_image_size)
 
 
 def image_format(config: ml_collections.ConfigDict) -> images.ImageFormat:

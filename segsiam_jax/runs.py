@@ -20,7 +20,7 @@ from segsiam_jax import (
 )
 from segsiam_jax.errors import UserError
 from segsiam_jax.state import TrainState
-from segsiam_jax.tasks.base import Task
+from segsiam_jax.tasks.base import PyTree, Task
 
 _logger = logging.getLogger(__name__)
 
@@ -96,15 +96,38 @@ def weights_only(
   params, model_state = checkpoint.restore_weights(
     checkpoint_folder, *jax.tree.map(place, (params, model_state))
   )
-  state = TrainState(
+  state = _bare_state(params, model_state, sharding)
+  finite.require_finite(state.weights, checkpoint_folder)
+  return state
+
+
+def local_weights(
+  state: TrainState, sharding: jax.sharding.Sharding
+) -> TrainState:
+  """The weights that a state is evaluated with, on devices of this process.
+
+  Args:
+    state: replicated on all devices of all processes, or on those of this one.
+    sharding: of devices of this process.
+  """
+
+  def place(leaf: jax.Array) -> jax.Array:
+    return jax.device_put(leaf.addressable_shards[0].data, sharding)
+
+  weights = jax.tree.map(place, (state.eval_params, state.model_state))
+  return _bare_state(*weights, sharding)
+
+
+def _bare_state(
+  params: PyTree, model_state: PyTree, sharding: jax.sharding.Sharding
+) -> TrainState:
+  return TrainState(
     step=jax.device_put(0, sharding),
     params=params,
     model_state=model_state,
     opt_state=(),
     rng=jax.device_put(jax.random.key(0), sharding),
   )
-  finite.require_finite(state.weights, checkpoint_folder)
-  return state
 
 
 def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:

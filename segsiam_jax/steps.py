@@ -31,7 +31,9 @@ from segsiam_jax.tasks.base import (
 )
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[TrainState, Batch, Metrics], Metrics]
+EvalStep = Callable[
+  [TrainState, Batch, Metrics], tuple[Metrics, dict[str, jax.Array]]
+]
 PredictStep = Callable[[TrainState, Batch], dict[str, jax.Array]]
 
 
@@ -46,7 +48,7 @@ def _compile(
   backend: str,
   *,
   extra_args: int = 0,
-  rows_out: bool = False,
+  rows_out: bool | tuple[bool, ...] = False,
   donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
   """Compiles `body(state, batch, *extra)`.
@@ -57,7 +59,7 @@ def _compile(
     backend: 'jit' or 'pmap'.
     extra_args: number of replicated arguments after the batch.
     rows_out: whether the outputs have one row a batch row, spread like the
-      batch; otherwise they are replicated.
+      batch; otherwise they are replicated. A tuple says so of each output.
     donate: positions of arguments whose memory the outputs may take.
   """
   if backend == "pmap":
@@ -65,7 +67,7 @@ def _compile(
       body,
       axis_name=runtime.AXIS,
       in_axes=(None, 0, *[None] * extra_args),
-      out_axes=0 if rows_out else None,
+      out_axes=jax.tree.map(lambda rows: 0 if rows else None, rows_out),
       devices=mesh.devices.flatten().tolist(),
       donate_argnums=donate,
     )
@@ -74,7 +76,9 @@ def _compile(
   return jax.jit(
     body,
     in_shardings=(everywhere, spread, *[everywhere] * extra_args),
-    out_shardings=spread if rows_out else everywhere,
+    out_shardings=jax.tree.map(
+      lambda rows: spread if rows else everywhere, rows_out
+    ),
     donate_argnums=donate,
   )
 
@@ -211,14 +215,26 @@ def make_train_step(
 
 
 def make_eval_step(task: Task, *, mesh: Mesh, backend: str = "jit") -> EvalStep:
-  """(state, batch, metrics so far) -> metrics; donates the metrics."""
+  """(state, batch, metrics so far) -> (metrics, predictions).
+
+  Predictions are those of `make_predict_step`. The compiler sees that both
+  apply the model to the same batch, and does so once. The metrics are donated.
+  """
   axis = axis_name(backend)
 
-  def eval_step(state: TrainState, batch: Batch, so_far: Metrics) -> Metrics:
-    metrics = task.eval_step(state.eval_params, state.model_state, batch)
-    return merge_all(so_far, sum_over(axis, metrics))
+  def eval_step(state: TrainState, batch: Batch, so_far: Metrics):
+    weights = state.eval_params, state.model_state
+    metrics = sum_over(axis, task.eval_step(*weights, batch))
+    return merge_all(so_far, metrics), task.predict(*weights, batch)
 
-  return _compile(eval_step, mesh, backend, extra_args=1, donate=(2,))
+  return _compile(
+    eval_step,
+    mesh,
+    backend,
+    extra_args=1,
+    rows_out=(False, True),
+    donate=(2,),
+  )
 
 
 def make_predict_step(

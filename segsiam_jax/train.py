@@ -97,13 +97,7 @@ def train_and_evaluate(
     ema_decay=settings.ema_decay,
     frozen=config.optimizer.frozen,
   )
-  evaluator = Evaluator(
-    task,
-    eval_data,
-    mesh=mesh,
-    backend=config.backend,
-    num_pictures=settings.num_pictures,
-  )
+  evaluator = Evaluator(config, task, eval_data, mesh=mesh)
 
   iterator = iter(train_data.batches)
   with (

@@ -26,16 +26,21 @@ def get_config(arg=""):
   config.optimizer.name = "momentum"
   config.train.num_steps = {steps}
   config.train.num_pictures = 2
+  config.data.update({data})
   return config
 """
 
 
-def start(tmp_path, workdir, blobs, *, processes, backend, steps):
+def start(tmp_path, workdir, blobs, *, processes, backend, steps, data=None):
   """Starts the command line in every process."""
   config = tmp_path / f"config_{processes}_{backend}_{steps}.py"
   config.write_text(
     CONFIG.format(
-      devices=4 // processes, blobs=str(blobs), backend=backend, steps=steps
+      devices=4 // processes,
+      blobs=str(blobs),
+      backend=backend,
+      steps=steps,
+      data=data or {},
     )
   )
   with socket.socket() as probe:
@@ -82,8 +87,18 @@ def metrics(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jit", "pmap"])
-def test_two_processes_do_what_one_does(blobs, tmp_path, backend):
+@pytest.mark.parametrize(
+  ("backend", "data"),
+  [
+    ("jit", {}),
+    ("pmap", {}),
+    # Files are scored at another size than a row's: resized, or by themselves.
+    ("jit", {"fit": "resize", "image_size": (24, 24)}),
+    ("jit", {"image_size": (24, 24)}),
+    ("pmap", {"image_size": (24, 24)}),
+  ],
+)
+def test_two_processes_do_what_one_does(blobs, tmp_path, backend, data):
   results = []
   for processes in (1, 2):
     workdir = tmp_path / f"run{processes}"
@@ -94,6 +109,7 @@ def test_two_processes_do_what_one_does(blobs, tmp_path, backend):
       processes=processes,
       backend=backend,
       steps=6,
+      data=data,
     )
     codes, log = end(tmp_path, running)
     assert codes == [0] * processes, log

@@ -180,7 +180,7 @@ def test_one_compilation_of_each_step(tiny_config, caplog):
       )
       for rows in eval_data.batches:
         placed = runtime.to_global(rows, mesh, "jit")
-        so_far = eval_step(state, placed, so_far)
+        so_far, _ = eval_step(state, placed, so_far)
     iterator.close()
   messages = [record.getMessage() for record in caplog.records]
   for name in ("train_step", "eval_step"):

@@ -32,6 +32,9 @@ class SemanticRows:
       it has them, else the connected parts of each class but class 0.
     weight_map_sigma: their width in pixels of the row.
     image_dtype: of the images, 'uint8' or 'uint16'.
+
+  Rows of evaluation also have `whole` () float32: 1 where the row is the
+  example as it is, neither resized nor cut nor padded.
   """
 
   image_size: tuple[int, ...]
@@ -53,6 +56,8 @@ class SemanticRows:
     }
     if self.weight_map:
       spec["weights"] = jax.ShapeDtypeStruct(self.image_size, np.float32)
+    if not self.train:
+      spec["whole"] = jax.ShapeDtypeStruct((), np.float32)
     return spec
 
   def __call__(
@@ -66,6 +71,7 @@ class SemanticRows:
         f"config.data.channels = {self.channels}: {error}"
       ) from error
     label = example["label"]
+    whole = label.shape == tuple(self.image_size)
     objects = example.get("instances") if self.weight_map else None
     if self.fit == "crop":
       window = self._window(label, rng)
@@ -95,6 +101,8 @@ class SemanticRows:
         sigma=self.weight_map_sigma,
       )
       row["weights"] = np.pad(weights, pads)
+    if not self.train:
+      row["whole"] = np.float32(whole)
     return row
 
   def _window(

@@ -27,6 +27,12 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
+class SemanticSource(Source, Protocol):
+  """Whose examples have an `image` and a `label` of its size."""
+
+  def label(self, index: int) -> np.ndarray: ...
+
+
 class TfdsSource:
   """A prepared TFDS data set, read with array_record and without TensorFlow.
 
@@ -57,13 +63,19 @@ class TfdsSource:
     return len(self._records)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    adapter = self._adapter
     record = self._records[index]
-    label = images.read_label(io.BytesIO(record[adapter.label]))
-    label = adapter.to_index(label)
+    image = images.read_image(io.BytesIO(record[self._adapter.image]))
+    return {"image": image, "label": self._read_label(record, index)}
+
+  def label(self, index: int) -> np.ndarray:
+    """The label of an example alone: (H, W) uint8."""
+    return self._read_label(self._records[index], index)
+
+  def _read_label(self, record: dict[str, bytes], index: int) -> np.ndarray:
+    label = images.read_label(io.BytesIO(record[self._adapter.label]))
+    label = self._adapter.to_index(label)
     check_label(label, len(self.class_names), self._records.where(index))
-    image = images.read_image(io.BytesIO(record[adapter.image]))
-    return {"image": image, "label": label}
+    return label
 
 
 class FolderSource:
@@ -130,6 +142,10 @@ class FolderSource:
     if self._instances:
       example["instances"] = images.read_instances(mask_path, self._rank)
     return example | {"label": self._read_label(mask_path)}
+
+  def label(self, index: int) -> np.ndarray:
+    """The label of an example alone: (H, W) or (D, H, W) uint8."""
+    return self._read_label(self.paths[index][1])
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:
     if self._instances:

@@ -107,15 +107,25 @@ class RandScores:
   ) -> None:
     """Takes rows with `label (B, *S)` and `probabilities (B, *S, K)`."""
     for row in np.flatnonzero(np.asarray(batch["mask"])):
-      wanted = np.asarray(batch["label"][row]) == self._class_index
-      truth, _ = scipy.ndimage.label(wanted)
-      likely = predictions["probabilities"][row][..., self._class_index]
-      self._scores.append(
-        [
-          foreground_rand_score(scipy.ndimage.label(likely > level)[0], truth)
-          for level in self.THRESHOLDS
-        ]
+      self.add_image(
+        np.asarray(batch["label"][row]) == self._class_index,
+        predictions["probabilities"][row][..., self._class_index],
       )
+
+  def add_image(self, wanted: np.ndarray, likely: np.ndarray) -> None:
+    """Takes one image.
+
+    Args:
+      wanted: (*S) bool, the pixels of the class.
+      likely: (*S) float32, the probability that they are.
+    """
+    truth, _ = scipy.ndimage.label(wanted)
+    self._scores.append(
+      [
+        foreground_rand_score(scipy.ndimage.label(likely > level)[0], truth)
+        for level in self.THRESHOLDS
+      ]
+    )
 
   def gather(self) -> "RandScores":
     """Those of all processes together, on every process."""

@@ -1,22 +1,23 @@
 """The probabilities of a large array, band by band and in bounded memory."""
 
 import collections
+import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from PIL import Image
 
-from segsiam_jax import runs, runtime, steps
+from segsiam_jax import inputs, runs, runtime, steps
 from segsiam_jax.data import images
+from segsiam_jax.errors import UserError
 from segsiam_jax.prediction import windows
-from segsiam_jax.tasks.base import Batch, PyTree
+from segsiam_jax.state import TrainState
 
-# Whole images are padded to multiples of these, the last two of them, so that
-# few sizes get compiled.
+# Whole images of other sizes than a row's are padded to multiples of these, the
+# last two of them, so that few sizes get compiled.
 _SIZE_STEPS = (8, 64, 64)
 # Rows that are brought back to an image's own size at once.
 _BAND = 64
@@ -27,18 +28,19 @@ class Probabilities:
 
   With `predict.window` an image is predicted in windows of one shape, by one
   compiled step and as many at once as `predict.batch_size` says; else as a
-  whole: at its own size where training cut crops, and at the size of training
-  where that resized or shrank images.
+  whole: at its own size where training cut crops, and as the row that
+  evaluation makes of it where that resizes or shrinks images.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, checkpoint: str):
+  def __init__(self, config: ml_collections.ConfigDict, checkpoint: str = ""):
     """Loads the weights.
 
     Args:
       config: of a task whose `predict` returns `probabilities`.
-      checkpoint: its folder.
+      checkpoint: its folder; '' for those of `with_weights`.
     """
-    self._data, settings = config.data, config.predict
+    self._fit, settings = config.data.fit, config.predict
+    self._row_size = inputs.image_size(config, train=False)
     self._window = tuple(settings.window) if any(settings.window) else None
     self._overlap, self._blend = settings.overlap, settings.blend
     devices = jax.local_devices()
@@ -47,7 +49,7 @@ class Probabilities:
     self._backend = config.backend
     size = self._mesh.size
     self._rows = -(-settings.batch_size // size) * size if self._window else 1
-    shape = self._window or tuple(config.data.image_size)
+    shape = self._window or self._row_size
     spec = {
       "image": jax.ShapeDtypeStruct(
         (self._rows, *shape, config.data.channels),
@@ -55,15 +57,22 @@ class Probabilities:
       )
     }
     task = runs.make_task(config, spec)
-    self._state = runs.weights_only(
-      task, checkpoint, runtime.replicated(self._mesh)
-    )
-    flips = flip_masks(settings.flips, len(shape))
+    if checkpoint:
+      self._state = runs.weights_only(
+        task, checkpoint, runtime.replicated(self._mesh)
+      )
     self._step = steps.make_predict_step(
-      task._replace(predict=averaged(task.predict, flips)),
-      mesh=self._mesh,
-      backend=self._backend,
+      task, mesh=self._mesh, backend=self._backend
     )
+
+  def with_weights(self, state: TrainState) -> "Probabilities":
+    """The same with the weights of a state, which may be on any devices.
+
+    What was compiled is shared. Every process works by itself.
+    """
+    other = copy.copy(self)
+    other._state = runs.local_weights(state, runtime.replicated(self._mesh))
+    return other
 
   def __call__(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Predicts one image.
@@ -109,78 +118,55 @@ class Probabilities:
 
   def _whole(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     size = image.shape[:-1]
-    fitted = images.fitted_size(
-      size, tuple(self._data.image_size), self._data.fit
-    )
+    fitted = images.fitted_size(size, self._row_size, self._fit)
     row = image if fitted == size else images.resize_image(image, fitted)
-    # Resized images have one size already.
-    steps_of = (1,) * len(size)
-    if self._data.fit != "resize":
-      steps_of = _SIZE_STEPS[-len(size) :]
-    pads = [
-      (0, -length % step) for length, step in zip(fitted, steps_of, strict=True)
-    ]
-    row = np.pad(row, [*pads, (0, 0)], mode="edge")
-    [probabilities] = self._predict([row])
+    if self._fit == "crop" and size != self._row_size:
+      steps_of, mode = _SIZE_STEPS[-len(size) :], "edge"
+      pads = [
+        (0, -length % step)
+        for length, step in zip(fitted, steps_of, strict=True)
+      ]
+    else:
+      # As a row of evaluation.
+      mode = "constant"
+      pads = [
+        (0, want - have)
+        for want, have in zip(self._row_size, fitted, strict=True)
+      ]
+    row = np.pad(
+      np.asarray(row, row.dtype.newbyteorder("=")), [*pads, (0, 0)], mode=mode
+    )
+    try:
+      [probabilities] = self._predict([row])
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      shape = "x".join(map(str, row.shape[:-1]))
+      raise UserError(
+        f"an image of {shape} pixels does not fit into the device's memory as "
+        "a whole; set --config.predict.window"
+      ) from error
+    yield from self.at_own_size(probabilities, size)
+
+  def at_own_size(
+    self, probabilities: np.ndarray, size: tuple[int, ...]
+  ) -> Iterator[tuple[int, np.ndarray]]:
+    """What the model says of an image's row, brought to the image's size.
+
+    Args:
+      probabilities: (*S, K) float32 of the row, or with a `fit` of 'crop' of
+        the whole image, perhaps padded.
+      size: of the image.
+
+    Yields:
+      See `__call__`.
+    """
+    fitted = images.fitted_size(size, self._row_size, self._fit)
     probabilities = probabilities[tuple(slice(length) for length in fitted)]
     if fitted == size:
       yield 0, probabilities
     else:
       yield from resized_bands(probabilities, size)
-
-
-def averaged(
-  predict: Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]],
-  flips: np.ndarray,
-) -> Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]:
-  """A task's `predict`, its probabilities averaged over mirrored images.
-
-  Args:
-    predict: returns `probabilities` (B, *S, K).
-    flips: (F, number of axes S) bool: which axes each of F images is mirrored
-      along.
-
-  Returns:
-    A function that returns `probabilities` alone. The model is compiled once,
-    whatever F is, and holds one image's activations at a time.
-  """
-
-  def mirror(array: jax.Array, flip: jax.Array) -> jax.Array:
-    for axis in range(flips.shape[1]):
-      array = jnp.where(flip[axis], jnp.flip(array, 1 + axis), array)
-    return array
-
-  def predict_averaged(params, model_state, batch):
-    def add(total, flip):
-      mirrored = {**batch, "image": mirror(batch["image"], flip)}
-      out = predict(params, model_state, mirrored)["probabilities"]
-      return total + mirror(out, flip), None
-
-    if len(flips) == 1:
-      return {
-        "probabilities": predict(params, model_state, batch)["probabilities"]
-      }
-    shape = jax.eval_shape(predict, params, model_state, batch)["probabilities"]
-    total, _ = jax.lax.scan(
-      add, jnp.zeros(shape.shape, shape.dtype), jnp.asarray(flips)
-    )
-    return {"probabilities": total / len(flips)}
-
-  return predict_averaged
-
-
-def flip_masks(name: str, rank: int) -> np.ndarray:
-  """Along which axes images are mirrored: (F, rank) bool, the first none.
-
-  Args:
-    name: '' for no mirroring, 'horizontal' for the last axis, 'all' for every
-      axis and all their combinations.
-    rank: number of axes.
-  """
-  axes = {"": 0, "horizontal": 1, "all": rank}[name]
-  masks = np.zeros((2**axes, rank), bool)
-  masks[:, rank - axes :] = list(itertools.product((False, True), repeat=axes))
-  return masks
 
 
 def resized_bands(

@@ -9,7 +9,9 @@ from etils import epath
 
 from segsiam_jax import inputs, overlays
 from segsiam_jax.data import images
+from segsiam_jax.errors import UserError
 from segsiam_jax.prediction import files as files_lib
+from segsiam_jax.prediction.labels import label_pixels
 from segsiam_jax.prediction.probabilities import Probabilities
 
 # Pictures to look at are not larger: of a larger image every second pixel,
@@ -47,11 +49,12 @@ def predict_files(
 
   def predict_one(path: pathlib.Path, stem: str) -> dict:
     image = images.read_as(path, image_format)
-    label = np.empty(image.shape[:-1], np.uint8)
-    confidence = 0.0
-    for first, band in probabilities_of(image):
-      label[first : first + len(band)] = band.argmax(-1)
-      confidence += float(band.max(-1).sum(dtype=np.float64))
+    try:
+      label, confidence, _ = label_pixels(
+        probabilities_of(image), image.shape[:-1]
+      )
+    except UserError as error:
+      raise UserError(f"{path}: {error}") from error
     if label.ndim == 2:
       files_lib.save_png(
         target / "labels" / f"{stem}.png", label, len(class_names)
@@ -65,7 +68,7 @@ def predict_files(
       len(class_names),
     )
     files_lib.save_png(target / "overlays" / f"{stem}.png", tinted)
-    return _describe(label, confidence / label.size, class_names)
+    return _describe(label, confidence, class_names)
 
   return files_lib.predict_each(files, target, predict_one)
 

@@ -70,14 +70,22 @@ class HostMetrics(Protocol):
   They are kept on the host, and made for the examples of one split.
   """
 
+  def wants(self, batch: Batch) -> bool:
+    """Whether `add` needs the predictions of this process's rows."""
+    return True
+
   def add(self, batch: Batch, predictions: Mapping[str, np.ndarray]) -> None:
     """Takes this process's rows of a batch; padding rows have mask 0."""
 
   def gather(self) -> "HostMetrics":
     """Those of all processes together, on every process."""
 
+  def sums(self) -> Metrics:
+    """What `Task.eval_step` left out, of all processes once gathered."""
+    return {}
+
   def compute(self) -> dict[str, float]:
-    """The metrics by name."""
+    """The metrics by name, without those of `sums`."""
 
 
 class Task(NamedTuple):

@@ -13,7 +13,7 @@ from segsiam_jax.metrics.detection import (
   encode_mask,
 )
 from segsiam_jax.ops.masks import paste_masks
-from segsiam_jax.tasks.base import Batch
+from segsiam_jax.tasks.base import Batch, HostMetrics
 
 
 class Found(NamedTuple):
@@ -112,7 +112,7 @@ class Found(NamedTuple):
     return overlays.draw_objects(image, self.boxes, captions, masks, zoom=zoom)
 
 
-class InstanceMetrics:
+class InstanceMetrics(HostMetrics):
   """COCO's AP of boxes and masks: `HostMetrics` of the instance task.
 
   The truth comes from the source and not from the batch, which may have left

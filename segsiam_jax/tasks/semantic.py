@@ -10,14 +10,14 @@ import numpy as np
 
 from segsiam_jax import losses, overlays
 from segsiam_jax.errors import UserError
-from segsiam_jax.metrics import ConfusionMatrix, RandScores
+from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.fcn import FCN, FCNResNet
 from segsiam_jax.models.layers import Logits
 from segsiam_jax.models.unet import UNet, UNetPlusPlus
 from segsiam_jax.models.unet_paper import UNetPaper
 from segsiam_jax.ops import augment
-from segsiam_jax.tasks import base
+from segsiam_jax.tasks import base, flips
 
 LOSSES = {
   "cross_entropy": losses.softmax_cross_entropy,
@@ -59,8 +59,9 @@ def make_task(
   Args:
     config: a valid configuration; `data.class_names` are known.
     element_spec: of a batch: image (B, H, W, C) uint8 or uint16, label
-      (B, H, W) uint8, mask (B,) float32 and perhaps weights (B, H, W) float32;
-      of volumes image (B, D, H, W, C) and label (B, D, H, W).
+      (B, H, W) uint8, mask (B,) float32, in training perhaps weights
+      (B, H, W) float32 and in evaluation whole (B,) float32; of volumes image
+      (B, D, H, W, C) and label (B, D, H, W).
     axis_name: the pmap axis, or None under jit.
   """
   class_names = tuple(config.data.class_names)
@@ -75,6 +76,11 @@ def make_task(
     }
   )
   pixel_losses = make_losses(config, axis_name)
+  if config.eval.rand_class not in ("", *class_names):
+    raise UserError(
+      f"config.eval.rand_class = {config.eval.rand_class!r}: expected one of "
+      f"{', '.join(class_names)}"
+    )
 
   def normalize(images):
     return (images - mean) / std
@@ -135,21 +141,32 @@ def make_task(
     return out.main if isinstance(out, Logits) else out
 
   def eval_step(params, model_state, batch):
+    """Losses of the rows, and counts of those that `counts_rows` says."""
     logits = logits_of(params, model_state, batch)
     values = pixel_losses(logits, batch["label"], batch["mask"])
-    counts = ConfusionMatrix.of(
-      logits.argmax(-1),
-      batch["label"],
-      classes=class_names,
-      where=batch["mask"],
-    )
+    counts = ConfusionMatrix.empty(class_names)
+    if counts_rows(config):
+      counts = ConfusionMatrix.of(
+        # As `predict` does it: softmax may round to equal probabilities.
+        jax.nn.softmax(logits).argmax(-1),
+        batch["label"],
+        classes=class_names,
+        where=batch["mask"] * batch.get("whole", 1.0),
+      )
     return {"": counts, **mean_metrics(values, batch["mask"])}
 
+  probabilities_of = flips.averaged(
+    lambda *args: jax.nn.softmax(logits_of(*args)),
+    flips.flip_masks(
+      config.predict.flips, len(element_spec["image"].shape) - 2
+    ),
+  )
+
   def predict(params, model_state, batch):
-    logits = logits_of(params, model_state, batch)
+    probabilities = probabilities_of(params, model_state, batch)
     return {
-      "label": logits.argmax(-1).astype(jnp.uint8),
-      "probabilities": jax.nn.softmax(logits),
+      "label": probabilities.argmax(-1).astype(jnp.uint8),
+      "probabilities": probabilities,
     }
 
   def empty_metrics():
@@ -173,17 +190,6 @@ def make_task(
       pictures.append(np.concatenate(panels, axis=1))
     return pictures
 
-  host_metrics = None
-  if rand_class := config.eval.rand_class:
-    if rand_class not in class_names:
-      raise UserError(
-        f"config.eval.rand_class = {rand_class!r}: expected one of "
-        f"{', '.join(class_names)}"
-      )
-
-    def host_metrics(source):
-      return RandScores(class_names.index(rand_class))
-
   sums = base.LossSums(sums_of, loss_of, weights_of)
   return base.Task(
     init,
@@ -192,9 +198,16 @@ def make_task(
     predict,
     empty_metrics,
     draw,
-    host_metrics,
     sums=sums,
   )
+
+
+def counts_rows(config: ml_collections.ConfigDict) -> bool:
+  """Whether a row that is a whole file is labelled as the file would be.
+
+  Windows and flips change what `predict` makes of it.
+  """
+  return not any(config.predict.window) and not config.predict.flips
 
 
 def make_losses(config: ml_collections.ConfigDict, axis_name: str | None):

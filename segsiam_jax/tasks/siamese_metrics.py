@@ -28,6 +28,7 @@ from segsiam_jax.ops.similarity import (
   similarity,
 )
 from segsiam_jax.tasks import pair_plots
+from segsiam_jax.tasks.base import HostMetrics
 
 # Pairs, and numbers of embeddings, that are scored at a time.
 _BLOCK, _BLOCK_FLOATS = 1 << 14, 1 << 24
@@ -45,7 +46,7 @@ class EvaluationProtocol(Protocol):
   independent: bool
 
 
-class SiameseMetrics:
+class SiameseMetrics(HostMetrics):
   """Embeddings of a split, and what they are worth.
 
   Attributes:

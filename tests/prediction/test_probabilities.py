@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from segsiam_jax import checkpoint
-from segsiam_jax.prediction.probabilities import (
-  Probabilities,
-  flip_masks,
-  resized_bands,
-)
+from segsiam_jax.prediction.probabilities import Probabilities, resized_bands
+from segsiam_jax.tasks.flips import flip_masks
 
 
 @pytest.fixture

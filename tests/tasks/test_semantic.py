@@ -4,14 +4,16 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from segsiam_jax import inputs, losses, runs, train
+from segsiam_jax import inputs, losses, runs, runtime, steps, train
 from segsiam_jax.config import default_config
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import semantic_models
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.models import encoders
+from segsiam_jax.state import create_state
 from segsiam_jax.tasks import semantic
 
 
@@ -55,6 +57,29 @@ def test_scores_are_those_of_the_predictions(setup):
   assert set(task.empty_metrics()) == set(
     task.eval_step(params, model_state, batch)
   )
+
+
+def test_evaluation_applies_the_model_once(setup):
+  """To count and to predict: the compiler joins both."""
+  _, task, _, _, batch = setup
+  mesh = runtime.make_mesh(jax.devices()[:1])
+  state = create_state(task, optax.identity(), 0)
+  placed = runtime.to_global(batch, mesh, "jit")
+  both = steps.make_eval_step(task, mesh=mesh)
+  both = both.lower(state, placed, task.empty_metrics()).compile()
+  alone = steps.make_predict_step(task, mesh=mesh)
+  alone = alone.lower(state, placed).compile()
+  flops = [step.cost_analysis()["flops"] for step in (both, alone)]
+  assert flops[0] < 1.3 * flops[1]
+
+
+def test_rows_that_are_no_whole_files_are_not_counted(setup):
+  _, task, params, model_state, batch = setup
+  assert batch["whole"].tolist() == [1, 0, 0, 0]
+  batch = dict(batch, whole=np.zeros(4, np.float32))
+  state = jax.jit(task.eval_step)(params, model_state, batch)
+  assert state[""].counts.sum() == 0
+  assert state["loss"].count == 1
 
 
 def test_encoders_of_the_config_are_those_of_the_models():

@@ -242,7 +242,7 @@ def test_a_constant_tower_scores_by_chance(root):
     opt_state=(),
     rng=jax.random.key(0),
   )
-  evaluator = Evaluator(task, data, mesh=mesh, backend="jit")
+  evaluator = Evaluator(config, task, data, mesh=mesh)
   metrics = evaluator(state).metrics
   assert metrics["3_way_1_shot"] == pytest.approx(1 / 3)
   assert metrics["3_way_2_shot"] == pytest.approx(1 / 3)
