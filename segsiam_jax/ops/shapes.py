@@ -13,7 +13,8 @@ def check_shapes(**arguments: tuple[Any, str]) -> None:
 
   A pattern is a list of axes: a name is an axis whose size is the same in
   all patterns, a number is that size, `_` is any size, and `*S` at most once
-  stands for any number of axes, the same sizes in all patterns.
+  stands for any number of axes, the same sizes in all patterns. A `+` behind a
+  name (`D+`, `*S+`) forbids a length of 0.
 
   Args:
     **arguments: the function's arguments by name, each with its pattern; None
@@ -41,6 +42,38 @@ def check_shapes(**arguments: tuple[Any, str]) -> None:
       )
 
 
+def check_pairs(**vectors: Any) -> None:
+  """Raises unless vectors `(..., D)` can be taken in pairs.
+
+  Args:
+    **vectors: two arrays by name, of one D above 0; the axes before it must
+      broadcast.
+
+  Raises:
+    ValueError: names the argument, the shape expected and the one given.
+
+  >>> check_pairs(x=np.zeros((4, 1, 3)), y=np.zeros((5, 3)))
+  >>> check_pairs(x=np.zeros((4, 3)), y=np.zeros((4, 1)))
+  Traceback (most recent call last):
+    ...
+  ValueError: y: expected shape (..., 3) that broadcasts with (4, 3); got (4, 1)
+  """
+  (name, x), (other, y) = vectors.items()
+  check_shapes(**{name: (x, "*S D+")})
+  shape, given = tuple(np.shape(x)), tuple(np.shape(y))
+  fits = given[-1:] == shape[-1:]
+  if fits:
+    try:
+      np.broadcast_shapes(shape, given)
+    except ValueError:
+      fits = False
+  if not fits:
+    raise ValueError(
+      f"{other}: expected shape (..., {shape[-1]}) that broadcasts with "
+      f"{shape}; got {given}"
+    )
+
+
 def _fits(
   axes: list[str], shape: tuple[int, ...], sizes: dict[str, tuple[int, ...]]
 ) -> bool:
@@ -61,6 +94,10 @@ def _fits(
   found = dict(sizes)
   for axis, (low, high) in zip(axes, parts, strict=True):
     part = shape[low:high]
+    if axis.endswith("+"):
+      axis = axis[:-1]
+      if 0 in part:
+        return False
     if axis == "_":
       continue
     if axis.isdigit():
@@ -73,12 +110,16 @@ def _fits(
 
 
 def _describe(axes: list[str], sizes: dict[str, tuple[int, ...]]) -> str:
-  """'(B, D) with B=4' for the axes 'B D' where B is known."""
+  """'(B, D) with B=4, D>0' for the axes 'B D+' where B is known."""
   comma = "," if len(axes) == 1 and not axes[0].startswith("*") else ""
+  filled = [axis[:-1] for axis in axes if axis.endswith("+")]
+  axes = [axis.removesuffix("+") for axis in axes]
   text = f"({', '.join(axes)}{comma})"
   known = []
   for axis in dict.fromkeys(axes):
     if axis in sizes:
       size = sizes[axis]
       known.append(f"{axis}={size if axis.startswith('*') else size[0]}")
+    elif axis in filled:
+      known.append(f"{axis}>0")
   return f"{text} with {', '.join(known)}" if known else text

@@ -1,0 +1,80 @@
+"""Labels and ids of any size, made to fit the 32 bits of a device.
+
+JAX keeps 32 bits of an integer unless x64 is on, and drops the others without
+a word. Arrays on the host are seen to here; what is an argument of a compiled
+function has lost them before the function is called.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+_INT32 = np.iinfo(np.int32)
+
+
+def renumber(*arrays: np.ndarray) -> list[np.ndarray]:
+  """Numbers the values of all arrays from 0, in their order.
+
+  Args:
+    *arrays: of one axis each, on the host: integers of any size and sign, or
+      strings.
+
+  Returns:
+    int32 arrays of the same shapes, equal where the values are equal.
+
+  >>> renumber(np.array([2**40, 7]), np.array([2**63, 7], np.uint64))
+  [array([1, 0], dtype=int32), array([2, 0], dtype=int32)]
+  """
+  arrays = [np.asarray(array) for array in arrays]
+  integers = any(array.dtype.kind in "iu" for array in arrays)
+  if integers and np.result_type(*arrays).kind == "f":
+    # That of int64 and uint64, and with floats: where many integers are equal.
+    arrays = [array.astype(object) for array in arrays]
+  codes = np.unique(np.concatenate(arrays), return_inverse=True)[1]
+  ends = np.cumsum([len(array) for array in arrays])[:-1]
+  return np.split(codes.astype(np.int32), ends)
+
+
+def to_ids(values: Any) -> Any:
+  """Ids that are only compared, in numbers that stay distinct on a device.
+
+  Args:
+    values: `(B,)` integers.
+
+  Returns:
+    `(B,)`: an array of the host anew from 0 if its type is wider than 32
+    bits; else as it is.
+
+  >>> to_ids(np.array([2**32 + 7, 7]))
+  array([1, 0], dtype=int32)
+  """
+  if isinstance(values, jax.Array):
+    return values
+  values = np.asarray(values)
+  if values.ndim != 1 or np.can_cast(values.dtype, np.int32):
+    return values
+  return renumber(values)[0]
+
+
+def to_classes(values: Any) -> Any:
+  """Class indices; what 32 bits cannot hold stays out of range.
+
+  Args:
+    values: integers of any shape.
+
+  Returns:
+    The same shape: an array of the host in int32, the largest or least of its
+    numbers where it does not fit; else as it is.
+
+  >>> to_classes(np.array([2**32 + 1, 1, -(2**40)]))
+  array([ 2147483647,           1, -2147483648], dtype=int32)
+  """
+  if isinstance(values, jax.Array):
+    return values
+  values = np.asarray(values)
+  if values.dtype.kind not in "iu" or np.can_cast(values.dtype, np.int32):
+    return values
+  if values.dtype.kind == "i":
+    values = np.maximum(values, _INT32.min)
+  return np.minimum(values, _INT32.max).astype(np.int32)
