@@ -94,30 +94,62 @@ class Trial:
     return numbers(self.call(**arrays))
 
   def compiled(self, **arrays: Any) -> list[np.ndarray]:
-    """Compiled once for each dtype and shape; the host's are as they are."""
+    """The results, compiled; those of the host as they are."""
     if self.case.host:
       return self.eager(**arrays)
-    return numbers(self._jitted(**{**self.case.arrays, **arrays}))
+    given = {**self.case.arrays, **arrays}
+    return numbers(self._program([given, *self.narrow])[0])
 
-  def traced(self, **arrays: Any) -> None:
-    """Only as far as shapes go."""
+  def of_narrow(self) -> list[list[np.ndarray]]:
+    """Results of each of `narrow`."""
     if self.case.host:
-      self.call(**arrays)
-    else:
-      jax.eval_shape(self.call, **{**self.case.arrays, **arrays})
+      return [self.eager(**arrays) for arrays in self.narrow]
+    results = self._program([dict(self.case.arrays), *self.narrow])[1:]
+    return [numbers(result) for result in results]
 
   @functools.cached_property
-  def _jitted(self) -> Callable[..., Any]:
-    return jax.jit(self.call)
+  def narrow(self) -> list[dict[str, Any]]:
+    """The arrays in other floats, if there are floats."""
+    return [
+      {
+        name: x.astype(dtype) if is_floating(x) else x
+        for name, x in self.case.arrays.items()
+      }
+      for dtype in ((jnp.bfloat16, np.float16) if self.case.floats else ())
+    ]
 
-  def with_numpy_scalars(self) -> "Trial":
-    """With options of np.float64, which promote where Python's do not."""
+  @functools.cached_property
+  def _program(self) -> Callable[..., Any]:
+    # One for all types: a second program would take as long to compile.
+    return jax.jit(lambda given: [self.call(**arrays) for arrays in given])
+
+  def traced(self, **arrays: Any) -> list[Any]:
+    """Only as far as shapes and dtypes go; the host's results are whole."""
+    if self.case.host:
+      return self.eager(**arrays)
+    given = {**self.case.arrays, **arrays}
+    shapes = jax.eval_shape(lambda **x: _parts(self.call(**x)), **given)
+    return jax.tree.leaves(shapes)
+
+  def wide(self) -> list[np.ndarray]:
+    """Compiled with x64, from 64-bit arrays and NumPy scalars."""
     options = {
       name: np.float64(option) if isinstance(option, float) else option
       for name, option in self.case.options.items()
     }
     case = dataclasses.replace(self.case, options=options)
-    return dataclasses.replace(self, case=case)
+    call = dataclasses.replace(self, case=case).call
+    with jax.enable_x64(True):
+      return numbers((call if case.host else jax.jit(call))(**self.widened))
+
+  @functools.cached_property
+  def widened(self) -> dict[str, np.ndarray]:
+    """The arrays in 64 bits."""
+    types = {np.dtype(np.float32): np.float64, np.dtype(np.int32): np.int64}
+    return {
+      name: x.astype(types.get(x.dtype, x.dtype))
+      for name, x in self.case.arrays.items()
+    }
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:
@@ -161,15 +193,17 @@ def numbers(result: Any) -> list[np.ndarray]:
 
   A loss with weights counts as its mean as well, which is what is trained.
   """
-  if hasattr(result, "weights") and hasattr(result, "mean"):
-    result = (result, result.mean())
-  if isinstance(result, Iterator):
-    result = list(result)
-  return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(_parts(result))]
 
 
 def is_floating(array: np.ndarray) -> bool:
   return jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def _parts(result: Any) -> Any:
+  if hasattr(result, "weights") and hasattr(result, "mean"):
+    return result, result.mean()
+  return list(result) if isinstance(result, Iterator) else result
 
 
 def _modules() -> Iterator[Any]:

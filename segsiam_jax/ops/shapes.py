@@ -3,6 +3,7 @@
 Without them an argument of a wrong shape broadcasts into a wrong number.
 """
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,42 @@ def check_pairs(**vectors: Any) -> None:
       f"{other}: expected shape (..., {shape[-1]}) that broadcasts with "
       f"{shape}; got {given}"
     )
+
+
+def check_integer(
+  name: str, value: Any, low: int, high: int | None = None
+) -> int:
+  """The integer that an argument is, if it is one in a range.
+
+  Args:
+    name: of the argument.
+    value: of any type.
+    low: the least that will do.
+    high: the largest; None for no limit.
+
+  Returns:
+    A Python integer.
+
+  Raises:
+    ValueError: names the argument and the range.
+
+  >>> check_integer("k", np.int64(2), 1, 3)
+  2
+  >>> check_integer("k", 1.5, 1, 3)
+  Traceback (most recent call last):
+    ...
+  ValueError: k: needs 1 <= k <= 3, an integer; got 1.5
+  """
+  try:
+    number = operator.index(value)
+  except TypeError:
+    number = low - 1
+  if number < low or (high is not None and number > high):
+    at_most = "" if high is None else f" <= {high}"
+    raise ValueError(
+      f"{name}: needs {low} <= {name}{at_most}, an integer; got {value!r}"
+    )
+  return number
 
 
 def _fits(
