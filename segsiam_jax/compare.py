@@ -30,6 +30,7 @@ from segsiam_jax import (
   comparison,
   inputs,
   paths,
+  process,
   runtime,
   train,
   writers,
@@ -256,6 +257,7 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
+  process.configure_and_restart()
   define_flags()
   app.run(
     functools.partial(command_line.run, _run),

@@ -11,7 +11,7 @@ import functools
 from absl import app, flags
 from ml_collections import config_flags
 
-from segsiam_jax import command_line
+from segsiam_jax import command_line, process
 from segsiam_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -70,8 +70,13 @@ def _run() -> None:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+  process.configure_and_restart()
   app.run(
     functools.partial(command_line.run, _run),
     flags_parser=command_line.parse_flags,
   )
+
+
+if __name__ == "__main__":
+  main()

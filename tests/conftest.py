@@ -15,8 +15,11 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from segsiam_jax import process
 from segsiam_jax.config import default_config
 
+# As the commands run; the processes that xdist starts get huge pages, too.
+process.configure()
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update(
   "jax_compilation_cache_dir",

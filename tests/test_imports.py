@@ -22,6 +22,7 @@ LAYERS = (
     "fields",
     "config",
     "command_line",
+    "process",
     "workdir_config",
   ),
   ("ops", "losses", "metrics", "models", "data", "pretrained"),

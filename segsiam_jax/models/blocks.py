@@ -41,7 +41,7 @@ class ConvBlock(nn.Module):
     )
 
     def conv(x, width, name):
-      return layers.Conv(
+      return nn.Conv(
         self.features,
         (width,) * (x.ndim - 2),
         padding="SAME",
@@ -79,7 +79,7 @@ class AttentionGate(nn.Module):
     inner = max(1, skip.shape[-1] // 2)
 
     def conv(x, features, window, bias, name):
-      return layers.Conv(
+      return nn.Conv(
         features,
         window,
         strides=window,
@@ -152,7 +152,7 @@ class DecoderBlock(nn.Module):
       )(x)
     if self.upsample == "resize":
       # The 1x1 convolution commutes with the resize, and is cheaper before.
-      conv = layers.Conv(
+      conv = nn.Conv(
         self.features,
         (1,) * len(size),
         dtype=self.dtype,

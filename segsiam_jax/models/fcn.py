@@ -155,7 +155,7 @@ class FCN(nn.Module):
       name="encoder",
     )(layers.pad_to_multiple(images, 32) if same else images, train)
     for name, size in (("fc6", 7), ("fc7", 1)):
-      x = layers.Conv(
+      x = nn.Conv(
         self.width,
         (size, size),
         padding="SAME" if same else "VALID",
@@ -173,7 +173,7 @@ class FCN(nn.Module):
     return _crop(scores, images.shape[1:3], offset).astype(jnp.float32)
 
   def _score(self, x: jax.Array, name: str) -> jax.Array:
-    return layers.Conv(
+    return nn.Conv(
       self.num_classes,
       (1, 1),
       dtype=self.dtype,
@@ -227,7 +227,7 @@ class FCNHead(nn.Module):
     norm = layers.make_norm(
       self.norm, train, dtype=self.dtype, axis_name=self.axis_name
     )
-    x = layers.Conv(
+    x = nn.Conv(
       x.shape[-1] // 4,
       (3, 3),
       padding=((1, 1), (1, 1)),
@@ -238,7 +238,7 @@ class FCNHead(nn.Module):
     )(x)
     x = nn.relu(norm(name="bn")(x))
     x = nn.Dropout(0.1, deterministic=not train)(x)
-    return layers.Conv(
+    return nn.Conv(
       self.num_classes,
       (1, 1),
       dtype=self.dtype,

@@ -1,9 +1,8 @@
 """Layers that several models share.
 
 Some are written for speed on purpose: on a CPU the gradient of `nn.max_pool`
-takes ten times as long as that of `max_pool_2x2`, that of `nn.ConvTranspose`
-ten times as long as that of `UpConv`, and that of a wide `nn.Conv` up to twice
-as long as that of `Conv`.
+takes ten times as long as that of `max_pool_2x2`, and that of
+`nn.ConvTranspose` ten times as long as that of `UpConv`.
 """
 
 import functools
@@ -16,14 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segsiam_jax.ops import convolution
-
 Array = jax.Array
-
-# `nn.Conv` with faster gradients on a CPU.
-Conv = functools.partial(
-  nn.Conv, conv_general_dilated=convolution.conv_general_dilated
-)
 
 # For `nn.Dense` that computes in half precision: sums that become scores keep
 # the digits by which they are ranked.

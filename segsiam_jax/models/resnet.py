@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
 
     def conv(x, features, size, name, stride=1, dilation=1):
       pad = dilation * (size - 1) // 2
-      return layers.Conv(
+      return nn.Conv(
         features,
         (size, size),
         strides=(stride, stride),
@@ -152,7 +152,7 @@ class ResNet(nn.Module):
       axis_name=self.axis_name,
       epsilon=self.epsilon,
     )
-    x = layers.Conv(
+    x = nn.Conv(
       self.base_width,
       (7, 7),
       strides=(2, 2),

@@ -62,7 +62,7 @@ class Koch(nn.Module):
     for index, (features, size) in enumerate(
       ((64, 10), (128, 7), (128, 4), (256, 4)), 1
     ):
-      x = layers.Conv(
+      x = nn.Conv(
         features,
         (size, size),
         padding="VALID",
@@ -122,7 +122,7 @@ class Conv4(nn.Module):
     )
     x = images.astype(self.dtype)
     for index in range(1, 5):
-      x = layers.Conv(
+      x = nn.Conv(
         self.width,
         (3, 3),
         padding=((1, 1), (1, 1)),
@@ -173,7 +173,7 @@ class SigNet(nn.Module):
     init = nn.initializers.glorot_uniform()
 
     def conv(x, features, size, stride, pad, name):
-      x = layers.Conv(
+      x = nn.Conv(
         features,
         (size, size),
         strides=(stride, stride),

@@ -93,7 +93,7 @@ class _EncoderDecoder(nn.Module):
     crop = tuple(slice(size) for size in images.shape[:-1])
 
     def logits(x, name):
-      logits = layers.Conv(
+      logits = nn.Conv(
         self.num_classes,
         (self.head_kernel,) * (x.ndim - 2),
         padding="SAME",

@@ -106,7 +106,7 @@ class UNetPaper(nn.Module):
       )(x)
       skip = _center(skips[level], x.shape[1:3])
       x = convs(jnp.concatenate([skip, x], axis=-1), level, f"up{level}")
-    logits = layers.Conv(
+    logits = nn.Conv(
       self.num_classes,
       (1, 1),
       dtype=self.dtype,
@@ -130,7 +130,7 @@ class _ValidConvs(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     for index in (1, 2):
-      x = layers.Conv(
+      x = nn.Conv(
         self.features,
         (3, 3),
         padding="VALID",

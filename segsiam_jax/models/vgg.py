@@ -69,7 +69,7 @@ class VGG16(nn.Module):
       for index in range(1, STAGES[stage - 1] + 1):
         first = stage == 1 and index == 1
         pad = module.first_padding if first else 1
-        x = layers.Conv(
+        x = nn.Conv(
           module.base_width * _FACTORS[stage - 1],
           (3, 3),
           padding=((pad, pad), (pad, pad)),

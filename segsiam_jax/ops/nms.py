@@ -105,10 +105,7 @@ def _greedy(boxes, groups, there, threshold, max_outputs):
   before = np.arange(tile)[:, None] < np.arange(tile)
 
   def cut(array, index):
-    # Without a barrier XLA would slice anew for every pair of boxes.
-    return jax.lax.optimization_barrier(
-      jax.lax.dynamic_slice_in_dim(array, index * tile, tile, axis=1)
-    )
+    return jax.lax.dynamic_slice_in_dim(array, index * tile, tile, axis=1)
 
   def over_each_other(index, other):
     iou = pairwise_iou(cut(boxes, index), cut(boxes, other))
