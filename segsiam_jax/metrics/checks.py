@@ -25,7 +25,7 @@ def check_no_nan(row: str = "row", **arrays: Any) -> None:
     array = np.asarray(array)
     if array.ndim == 0 or not jnp.issubdtype(array.dtype, jnp.inexact):
       continue
-    bad = np.isnan(array).reshape(len(array), -1).any(axis=1)
+    bad = np.isnan(array).any(axis=tuple(range(1, array.ndim)))
     if bad.any():
       raise ValueError(
         f"{bad.sum()} of {len(bad)} {name} are NaN (first: {row} "

@@ -8,6 +8,7 @@ function has lost them before the function is called.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _INT32 = np.iinfo(np.int32)
@@ -40,11 +41,11 @@ def to_ids(values: Any) -> Any:
   """Ids that are only compared, in numbers that stay distinct on a device.
 
   Args:
-    values: `(B,)` integers.
+    values: integers of any shape.
 
   Returns:
-    `(B,)`: an array of the host anew from 0 if its type is wider than 32
-    bits; else as it is.
+    The same shape: an array of the host in int32, numbered anew from 0 if its
+    numbers do not fit; else as it is.
 
   >>> to_ids(np.array([2**32 + 7, 7]))
   array([1, 0], dtype=int32)
@@ -52,9 +53,12 @@ def to_ids(values: Any) -> Any:
   if isinstance(values, jax.Array):
     return values
   values = np.asarray(values)
-  if values.ndim != 1 or np.can_cast(values.dtype, np.int32):
+  if values.dtype.kind not in "iu" or np.can_cast(values.dtype, np.int32):
     return values
-  return renumber(values)[0]
+  low, high = values.min(initial=0), values.max(initial=0)
+  if _INT32.min <= low and high <= _INT32.max:
+    return values.astype(np.int32)
+  return renumber(values.ravel())[0].reshape(values.shape)
 
 
 def to_classes(values: Any) -> Any:
@@ -64,17 +68,17 @@ def to_classes(values: Any) -> Any:
     values: integers of any shape.
 
   Returns:
-    The same shape: an array of the host in int32, the largest or least of its
-    numbers where it does not fit; else as it is.
+    The same shape: in int32, the largest or least of its numbers where it
+    does not fit, if the type is wider; else as it is.
 
   >>> to_classes(np.array([2**32 + 1, 1, -(2**40)]))
   array([ 2147483647,           1, -2147483648], dtype=int32)
   """
-  if isinstance(values, jax.Array):
+  xp = jnp if isinstance(values, jax.Array) else np
+  values = xp.asarray(values)
+  kind = values.dtype.kind
+  if kind not in "iu" or np.can_cast(values.dtype, np.int32):
     return values
-  values = np.asarray(values)
-  if values.dtype.kind not in "iu" or np.can_cast(values.dtype, np.int32):
-    return values
-  if values.dtype.kind == "i":
-    values = np.maximum(values, _INT32.min)
-  return np.minimum(values, _INT32.max).astype(np.int32)
+  if kind == "i":
+    values = xp.maximum(values, _INT32.min)
+  return xp.minimum(values, _INT32.max).astype(np.int32)
