@@ -251,9 +251,7 @@ def mask_loss(
   return _per_image(jnp.where(known, entropy, jnp.nan), positive)
 
 
-def _known(
-  labels: jax.Array, num_classes: int
-) -> tuple[jax.Array, jax.Array]:
+def _known(labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
   """Labels in int32, 0 where they are no class, and where they are one."""
   labels = jnp.asarray(to_classes(labels)).astype(jnp.int32)
   known = (labels >= 0) & (labels < num_classes)

@@ -85,8 +85,9 @@ def prepare(
     )
   if exclusive and num_classes == 1:
     raise ValueError(
-      "a softmax over one class is always 1; for binary logits (B, *S, 1) use "
-      "sigmoid_cross_entropy, or activation='sigmoid' in the other losses"
+      "logits: a softmax over one class is always 1; for binary ones of shape "
+      "(B, *S, 1) use sigmoid_cross_entropy, or activation='sigmoid' in the "
+      "other losses"
     )
   valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
   labels = labels.astype(jnp.int32)
@@ -176,7 +177,9 @@ def average(
     ValueError: `pixel_weights` has not the leading axes of `losses`.
   """
   if pixel_weights is not None:
-    pixel_weights = expand_trailing("pixel_weights", pixel_weights, losses.shape)
+    pixel_weights = expand_trailing(
+      "pixel_weights", pixel_weights, losses.shape
+    )
     pixel_weights = pixel_weights.astype(jnp.float32)
     losses, weights = weigh(pixel_weights, losses), weights * pixel_weights
   flat = (losses.shape[0], math.prod(losses.shape[1:]))
@@ -189,7 +192,11 @@ def average(
         f"hardest_fraction is {hardest_fraction}; give a number in (0, 1]"
       )
     at_most = max(1, round(hardest_fraction * losses.shape[1]))
-    losses, order = jax.lax.top_k(jnp.where(valid, losses, -jnp.inf), at_most)
+    losses = jnp.where(valid, losses, -jnp.inf)
+    # Some NaN are below all numbers in the order of `top_k`.
+    hardness = jnp.where(jnp.isnan(losses), jnp.inf, losses)
+    order = jax.lax.top_k(hardness, at_most)[1]
+    losses = jnp.take_along_axis(losses, order, axis=1)
     keep = jnp.maximum(1, jnp.round(hardest_fraction * valid.sum(1)))
     valid = jnp.take_along_axis(valid, order, axis=1)
     valid &= jnp.arange(at_most) < keep[:, None]

@@ -324,8 +324,12 @@ class CocoAveragePrecision:
     count = len(given.boxes)
     for field in dataclasses.fields(given):
       value = getattr(given, field.name)
-      if value is not None and len(value) != count:
-        raise ValueError(f"{what}: {len(value)} {field.name} for {count} boxes")
+      shape = np.shape(value)
+      if value is not None and shape[:1] != (count,):
+        raise ValueError(
+          f"{field.name}: shape {shape}; {what}: {shape[0] if shape else 'no'} "
+          f"{field.name} for {count} boxes"
+        )
     check_shapes(
       **{
         f"{field} of {what}": (getattr(given, field, None), shape)

@@ -124,6 +124,11 @@ class RandScores:
       mask=(mask, "B"),
       probabilities=(probabilities, "B *S+ K+"),
     )
+    if not 0 <= self._class_index < probabilities.shape[-1]:
+      raise ValueError(
+        f"probabilities: shape {probabilities.shape} has no class "
+        f"{self._class_index}"
+      )
     check_no_nan("image", probabilities=probabilities[mask != 0])
     for row in np.flatnonzero(mask):
       wanted = label[row] == self._class_index

@@ -61,7 +61,11 @@ def grid_anchors(
   ys, xs = np.meshgrid(*(np.arange(n) for n in grid), indexing="ij")
   ys, xs = ys * stride[0], xs * stride[1]
   shifts = np.stack([xs, ys, xs, ys], axis=-1).reshape(-1, 1, 4)
-  return (shifts + np.asarray(cell, np.float32)[None]).reshape(-1, 4).astype(np.float32)
+  return (
+    (shifts + np.asarray(cell, np.float32)[None])
+    .reshape(-1, 4)
+    .astype(np.float32)
+  )
 
 
 def pyramid_anchors(

@@ -21,7 +21,6 @@ import numpy as np
 from segsiam_jax.ops.labels import to_classes
 from segsiam_jax.ops.shapes import check_shapes
 
-
 # A probability in float32: the type of what is drawn and compared with it.
 _HALF = np.float32(0.5)
 

@@ -111,8 +111,8 @@ def pairwise_iou(
   Args:
     boxes: `(..., N, 4)`.
     others: `(..., M, 4)`, whose leading axes broadcast with those of `boxes`.
-    crowd: `(..., M)` of `others`, nonzero where the union is the area of the box alone, as
-      COCO matches detections with crowds.
+    crowd: `(..., M)` of `others`, nonzero where the union is the area of the
+      box alone, as COCO matches detections with crowds.
 
   Returns:
     `(..., N, M)` float32; 0 where the union is empty.
@@ -136,7 +136,9 @@ def pairwise_iou(
   inter, union = _overlap(boxes, others)
   if crowd is not None:
     alone = box_area(boxes)
-    union = jnp.where(jnp.expand_dims(jnp.asarray(crowd), -2) != 0, alone, union)
+    union = jnp.where(
+      jnp.expand_dims(jnp.asarray(crowd), -2) != 0, alone, union
+    )
   return _ratio(inter, union)
 
 

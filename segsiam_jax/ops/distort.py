@@ -108,7 +108,9 @@ def turn(key: jax.Array, image: jax.Array, mirrors: bool = True) -> jax.Array:
   check_shapes(image=(image, "H W C"))
   image = jnp.asarray(image)
   if image.shape[0] != image.shape[1]:
-    raise ValueError(f"image: expected shape (H, H, C), square; got {image.shape}")
+    raise ValueError(
+      f"image: expected shape (H, H, C), square; got {image.shape}"
+    )
   down, right, across = jax.random.bernoulli(key, np.float32(0.5), (3,))
   if not mirrors:
     # Of two reflections, or of none, a turn is made.

@@ -196,7 +196,7 @@ def _flat_cells(shapes: Shapes, rows, columns, levels):
   widths = np.array([shape[1] for shape in shapes])
   start, width = (jnp.asarray(x)[levels][..., None] for x in (starts, widths))
   cells = (start + rows * width)[..., None] + columns[..., None, :]
-  return cells.reshape(cells.shape[0], -1)
+  return cells.reshape(cells.shape[0], math.prod(cells.shape[1:]))
 
 
 def _corners(shapes, y, x, levels, number):
@@ -211,14 +211,16 @@ def _corners(shapes, y, x, levels, number):
 def _gather(features, y, x, levels):
   shapes = tuple(feature.shape[1:3] for feature in features)
   batch, _, _, channels = features[0].shape
-  flat = jnp.concatenate([f.reshape(batch, -1, channels) for f in features], 1)
+  flat = jnp.concatenate(
+    [f.reshape(batch, math.prod(f.shape[1:3]), channels) for f in features], 1
+  )
   total = 0.0
   for number in range(len(y.index) * len(x.index)):
     cells, weight = _corners(shapes, y, x, levels, number)
     read = jax.vmap(lambda f, i: f.at[i].get(mode="promise_in_bounds"))
     total += read(flat, cells) * weight[..., None]
-  out = y.index.shape[-1]
-  total = total.reshape(batch, -1, out, out, channels)
+  boxes, out = y.index.shape[-2:]
+  total = total.reshape(batch, boxes, out, out, channels)
   return total.astype(features[0].dtype)
 
 
@@ -231,8 +233,9 @@ def _gather_backward(saved, gradient):
   """Scatters, term by term into one array: all at once takes three times."""
   empty, y, x, levels = saved
   shapes = tuple(feature.shape[1:3] for feature in empty)
-  batch, *_, channels = gradient.shape
-  gradient = gradient.reshape(batch, -1, channels).astype(jnp.float32)
+  batch, *bins, channels = gradient.shape
+  gradient = gradient.reshape(batch, math.prod(bins), channels)
+  gradient = gradient.astype(jnp.float32)
 
   def add(number, total):
     cells, weight = _corners(shapes, y, x, levels, number)
@@ -329,9 +332,11 @@ def _multiply(features, y, x, levels, chunk):
 
   def cut(x):
     x = jnp.pad(x, ((0, 0), (0, -number % chunk), (0, 0), (0, 0)))
-    cuts = x.reshape(x.shape[0], -1, chunk, *x.shape[2:])
+    cuts = x.reshape(x.shape[0], x.shape[1] // chunk, chunk, *x.shape[2:])
     return jnp.moveaxis(cuts, 1, 0)
 
   pooled = jnp.moveaxis(jax.lax.map(pool, (cut(rows), cut(columns))), 0, 1)
-  pooled = pooled.reshape(pooled.shape[0], -1, *pooled.shape[3:])
+  pooled = pooled.reshape(
+    pooled.shape[0], math.prod(pooled.shape[1:3]), *pooled.shape[3:]
+  )
   return pooled[:, :number]
