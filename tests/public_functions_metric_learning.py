@@ -4,6 +4,28 @@ import jax
 import numpy as np
 
 from segsiam_jax.losses import WeightedLoss
+from segsiam_jax.metrics import (
+  EpisodeAccuracy,
+  Ranking,
+  ScoreHistogram,
+  bootstrap_interval,
+  mean_average_precision_at_r,
+  pair_scores,
+  precision_at_1,
+  r_precision,
+  recall_at_k,
+  retrieval_metrics,
+  t_interval,
+  wilson_interval,
+)
+from segsiam_jax.ops import LearnedWeights, renumber, similarity
+from segsiam_jax.ops.deformable import (
+  Deformation,
+  Maps,
+  deformable_distances,
+  deformable_similarities,
+  deformable_similarity,
+)
 from tests.public_functions import Case
 
 B, D = 6, 3
@@ -86,6 +108,69 @@ def mining(name: str = "distances", **options) -> list[Case]:
     )
   ]
 
+
+def bent(function, maps: Maps):
+  """A function of deformable maps, of its penalty as an argument."""
+
+  def call(penalty, **embeddings):
+    return function(**embeddings, deformation=Deformation(penalty, maps))
+
+  return call
+
+
+def number(function, name: str) -> Case:
+  """An interval of one number."""
+
+  def call(confidence, **given):
+    # Arguments of the host that are no arrays, but may come from one.
+    return function(**{k: v[()] for k, v in given.items()}, **rest(confidence))
+
+  def rest(confidence):
+    trials = {"trials": 5} if function is wilson_interval else {}
+    return {**trials, "confidence": confidence}
+
+  return Case(
+    {name: np.full((), 0.5, np.float32)},
+    {"confidence": 0.9},
+    call=call,
+    host=True,
+    batch=(),
+    fits={name: ("extra axis", "leading axis")},
+  )
+
+
+def ranked(function, **options) -> Case:
+  """A measure of a ranking."""
+  return Case(
+    {
+      "relevant": np.array([[1, 0, 1], [0, 1, 0]], bool),
+      "num_relevant": np.array([3, 1]),
+    },
+    options,
+    call=lambda relevant, num_relevant, **options: function(
+      Ranking(relevant, num_relevant), **options
+    ),
+    host=True,
+    fits={"relevant": ("longer last axis",)},
+  )
+
+
+def scored(**options) -> Case:
+  """A measure of scores of pairs."""
+  return Case(PAIRS, options, host=True, empty_is_error=True)
+
+
+PAIRS = {"scores": vectors(B), "same": SAME}
+PENALTY = {"penalty": np.full((), 0.5, np.float32)}
+EPISODES = {
+  "support": vectors(2, 3, 2, D),
+  "queries": vectors(2, 3, 4, D, seed=1),
+}
+# Documented to broadcast.
+BROADCAST = {
+  name: ("one row", "leading axis", "fewer axes")
+  for name in ("x", "y", "first", "second")
+}
 
 CASES = {
   "losses.batch_pairs.batch_contrastive_loss": in_batch(margin=1.5),
@@ -201,10 +286,7 @@ CASES = {
     Case(
       {"x": vectors(B, D), "y": vectors(B, D, seed=1)},
       {"metric": metric},
-      # Documented to broadcast.
-      fits={
-        name: ("one row", "leading axis", "fewer axes") for name in ("x", "y")
-      },
+      fits=BROADCAST,
     )
     for metric in METRICS
   ],
@@ -212,6 +294,231 @@ CASES = {
     Case(
       {"x": vectors(B, D), "y": vectors(B, D, seed=1)},
       fits={"x": ANY_ROWS, "y": ANY_ROWS},
+    )
+  ],
+  "ops.similarity.similarity": [
+    *(
+      Case(
+        {"first": vectors(B, D), "second": vectors(B, D, seed=1)},
+        {"head": head},
+        fits=BROADCAST,
+      )
+      for head in ("cosine", "sq_euclidean")
+    ),
+    Case(
+      {
+        "first": vectors(B, D),
+        "second": vectors(B, D, seed=1),
+        "weights": vectors(D, seed=2),
+        "bias": np.full((), 0.5, np.float32),
+      },
+      call=lambda first, second, weights, bias: similarity(
+        first, second, "learned", LearnedWeights(weights, bias)
+      ),
+      batch=("first", "second"),
+      fits=BROADCAST,
+    ),
+  ],
+  "ops.deformable.deformable_distances": [
+    Case(
+      {"queries": vectors(2, 8), "others": vectors(3, 8, seed=1), **PENALTY},
+      call=bent(deformable_distances, Maps((2, 2, 1), 1, 1, parts=2)),
+      batch=("queries", "others"),
+      fits={"queries": ANY_ROWS, "others": ANY_ROWS},
+    )
+  ],
+  "ops.deformable.deformable_similarity": [
+    Case(
+      {"first": vectors(2, 8), "second": vectors(2, 8, seed=1), **PENALTY},
+      call=bent(deformable_similarity, Maps((2, 2, 1), 1, 1, views=2)),
+      batch=("first", "second"),
+      fits=BROADCAST,
+    )
+  ],
+  "ops.deformable.deformable_similarities": [
+    Case(
+      {"first": vectors(2, 8), "second": vectors(3, 8, seed=1), **PENALTY},
+      call=bent(deformable_similarities, Maps((2, 2, 1), 1, 1, views=2)),
+      batch=("first", "second"),
+      fits={"first": ANY_ROWS, "second": ANY_ROWS},
+    )
+  ],
+  "ops.density.equalize": [
+    Case(
+      {"images": abs(vectors(2, 5, 4, 1))},
+      {"size": (3, 3), "floor": 0.25, "power": 0.7},
+      fits={"images": (*ANY_ROWS, "longer last axis")},
+    )
+  ],
+  "ops.labels.renumber": [
+    Case(
+      {"arrays": LABELS},
+      call=lambda arrays: renumber(arrays, IDS),
+      host=True,
+      ids=("arrays",),
+      fits={"arrays": ANY_ROWS},
+      rtol=0.0,
+    )
+  ],
+  "metrics.few_shot.top_1_with_ties": [
+    Case(
+      {"scores": vectors(B, 4), "labels": np.array([0, 1, 2, 3, 3, 0])},
+      classes=("labels",),
+      fits={"scores": WIDTHS},
+    )
+  ],
+  "metrics.few_shot.episode_accuracy": [
+    Case(EPISODES, {"metric": metric, "rule": rule})
+    for metric, rule in (("sq_euclidean", "prototype"), ("l1", "nearest"))
+  ],
+  "metrics.few_shot.n_way_k_shot_accuracy": [
+    Case(EPISODES, {"confidence": 0.9}, host=True, rtol=1e-4)
+  ],
+  "metrics.few_shot.EpisodeAccuracy.of": [
+    Case(
+      {"accuracies": abs(vectors(B)), "where": WHERE},
+      call=lambda accuracies, where: EpisodeAccuracy.of(accuracies, 5, where),
+      unseen=MASK,
+    )
+  ],
+  "metrics.few_shot.EpisodeAccuracy.result": [
+    Case(
+      {"accuracies": np.float32([0.5, 0.25, 1.0])},
+      {"confidence": 0.9},
+      call=lambda accuracies, confidence: EpisodeAccuracy.of(
+        accuracies, 5
+      ).result(confidence),
+      host=True,
+      fits={"accuracies": ANY_SHAPE},
+    )
+  ],
+  "metrics.few_shot.EpisodeAccuracy.compute": [
+    Case(
+      {"accuracies": np.float32([0.5, 0.25, 1.0])},
+      call=lambda accuracies: EpisodeAccuracy.of(accuracies, 5).compute(),
+      host=True,
+      fits={"accuracies": ANY_SHAPE},
+    )
+  ],
+  "metrics.folds.k_fold_verification": [
+    Case(
+      {**PAIRS, "folds": np.arange(B, dtype=np.int32) // 2},
+      {"far": 0.5},
+      host=True,
+      ids=("folds",),
+      empty_is_error=True,
+    )
+  ],
+  "metrics.folds.pair_scores": [
+    Case(
+      {"embeddings": vectors(3, D), "pairs": np.array([[0, 2], [1, 0]])},
+      {"metric": "cosine"},
+      call=lambda embeddings, pairs, metric: pair_scores(
+        embeddings, np.arange(3), pairs, metric=metric
+      ),
+      host=True,
+      batch=("pairs",),
+      fits={"embeddings": WIDTHS, "pairs": ANY_ROWS},
+    )
+  ],
+  "metrics.intervals.wilson_interval": [number(wilson_interval, "successes")],
+  "metrics.intervals.t_interval": [
+    number(lambda mean, **options: t_interval(mean, 0.2, 5, **options), "mean"),
+    number(lambda std, **options: t_interval(0.5, std, 5, **options), "std"),
+  ],
+  "metrics.intervals.bootstrap_interval": [
+    Case(
+      {"arrays": vectors(B), "groups": LABELS},
+      {"confidence": 0.9},
+      call=lambda arrays, groups, confidence: bootstrap_interval(
+        lambda x, y: np.mean(
+          np.float64(x) * y.reshape(-1, *[1] * (x.ndim - 1))
+        ),
+        arrays,
+        np.arange(B),
+        groups=groups,
+        num_resamples=20,
+        confidence=confidence,
+      ),
+      host=True,
+      ids=("groups",),
+      empty_is_error=True,
+      fits={"arrays": ("extra axis",)},
+    )
+  ],
+  "metrics.nearest.nearest": [
+    Case(
+      {
+        "queries": vectors(B, D),
+        "gallery": vectors(B, D, seed=1),
+        "query_ids": IDS,
+        "gallery_ids": IDS[::-1].copy(),
+      },
+      {"k": 3, "metric": "euclidean", "query_block": 4, "gallery_block": 4},
+      host=True,
+      rtol=0.0,
+    )
+  ],
+  "metrics.retrieval.rank_gallery": [
+    Case(
+      {"queries": vectors(B, D), "query_labels": LABELS, "query_ids": IDS},
+      host=True,
+      ids=("query_labels", "query_ids"),
+      fits={"queries": WIDTHS},
+      rtol=0.0,
+    ),
+    Case(
+      {
+        "queries": vectors(B, D),
+        "query_labels": LABELS,
+        "gallery": vectors(B, D, seed=1),
+        "gallery_labels": LABELS,
+      },
+      {"metric": "sq_euclidean", "k": 2},
+      host=True,
+      ids=("query_labels", "gallery_labels"),
+      rtol=0.0,
+    ),
+  ],
+  "metrics.retrieval.precision_at_1": [ranked(precision_at_1)],
+  "metrics.retrieval.recall_at_k": [ranked(recall_at_k, k=2, fraction=True)],
+  "metrics.retrieval.r_precision": [ranked(r_precision)],
+  "metrics.retrieval.mean_average_precision_at_r": [
+    ranked(mean_average_precision_at_r)
+  ],
+  "metrics.retrieval.retrieval_metrics": [
+    ranked(retrieval_metrics, recall_at=(1, 2))
+  ],
+  "metrics.verification.roc": [scored()],
+  "metrics.verification.roc_auc": [scored()],
+  "metrics.verification.equal_error_rate": [scored()],
+  "metrics.verification.tar_at_far": [scored(far=0.5)],
+  "metrics.verification.best_threshold": [
+    scored(),
+    Case(
+      {**PAIRS, "candidates": np.float32([-1.0, 0.0, 0.5])},
+      {"criterion": "balanced_accuracy"},
+      host=True,
+      empty_is_error=True,
+      fits={"candidates": ANY_ROWS},
+    ),
+  ],
+  "metrics.verification.ScoreHistogram.of": [
+    Case(
+      {**PAIRS, "where": WHERE},
+      call=lambda **pairs: ScoreHistogram.empty(num_bins=4).of(**pairs),
+      unseen={"same": "a mask", "scores": "counted; compute raises", **MASK},
+      rtol=0.0,
+    )
+  ],
+  "metrics.verification.ScoreHistogram.compute": [
+    Case(
+      PAIRS,
+      call=lambda **pairs: (
+        ScoreHistogram.empty(num_bins=4).of(**pairs).compute()
+      ),
+      host=True,
+      unseen={"same": "a mask"},
     )
   ],
 }
@@ -222,45 +529,16 @@ EXEMPT = {
   "ops.shapes.check_shapes": "the check itself; tests/ops/test_shapes.py",
   "ops.shapes.check_pairs": "the check itself; tests/ops/test_shapes.py",
   "ops.shapes.check_integer": "the check itself; tests/ops/test_shapes.py",
+  "ops.distances.check_metric": "the check of a name",
+  "ops.labels.to_ids": "any shape; tests/ops/test_labels.py",
+  "ops.labels.to_classes": "any shape; tests/ops/test_labels.py",
+  "ops.collectives.all_gather_batch": "any arrays; test_in_batch_devices.py",
   "metrics.checks.check_no_nan": "the check itself",
+  "metrics.checks.check_finite": "the check itself",
+  "metrics.gather.gather": "any objects of the host; test_distributed.py",
+  "metrics.few_shot.EpisodeAccuracy.empty": "no arrays",
+  "metrics.verification.ScoreHistogram.empty": "no arrays",
 }
 
 # To be moved into one of the above.
-NOT_YET = {
-  "metrics.few_shot.top_1_with_ties",
-  "metrics.few_shot.episode_accuracy",
-  "metrics.few_shot.n_way_k_shot_accuracy",
-  "metrics.few_shot.EpisodeAccuracy.empty",
-  "metrics.few_shot.EpisodeAccuracy.of",
-  "metrics.few_shot.EpisodeAccuracy.result",
-  "metrics.few_shot.EpisodeAccuracy.compute",
-  "metrics.folds.k_fold_verification",
-  "metrics.folds.pair_scores",
-  "metrics.gather.gather",
-  "metrics.intervals.wilson_interval",
-  "metrics.intervals.t_interval",
-  "metrics.intervals.bootstrap_interval",
-  "metrics.retrieval.rank_gallery",
-  "metrics.retrieval.precision_at_1",
-  "metrics.retrieval.recall_at_k",
-  "metrics.retrieval.r_precision",
-  "metrics.retrieval.mean_average_precision_at_r",
-  "metrics.retrieval.retrieval_metrics",
-  "metrics.verification.roc",
-  "metrics.verification.roc_auc",
-  "metrics.verification.equal_error_rate",
-  "metrics.verification.tar_at_far",
-  "metrics.verification.best_threshold",
-  "metrics.verification.ScoreHistogram.empty",
-  "metrics.verification.ScoreHistogram.of",
-  "metrics.verification.ScoreHistogram.compute",
-  "ops.collectives.all_gather_batch",
-  "ops.deformable.deformable_distances",
-  "ops.deformable.deformable_similarity",
-  "ops.deformable.deformable_similarities",
-  "ops.density.equalize",
-  "ops.similarity.similarity",
-  "ops.labels.renumber",
-  "ops.labels.to_ids",
-  "ops.labels.to_classes",
-}
+NOT_YET: set[str] = set()

@@ -147,7 +147,7 @@ class RandScores:
       ValueError: shapes that do not fit, or NaN.
     """
     check_shapes(wanted=(wanted, "*S+"), likely=(likely, "*S+"))
-    check_no_nan("image", likely=likely)
+    check_no_nan(likely=likely)
     truth, _ = scipy.ndimage.label(wanted)
     self._scores.append(
       [

@@ -70,7 +70,8 @@ def _abs(x: jax.Array) -> jax.Array:
   return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
-def _check(metric: str) -> None:
+def check_metric(metric: str) -> None:
+  """Raises a `ValueError` unless `metric` is a `Metric`."""
   if metric not in get_args(Metric):
     raise ValueError(
       f"metric must be one of {', '.join(get_args(Metric))}; got {metric!r}"
@@ -111,7 +112,7 @@ def pairwise_distances(
   >>> pairwise_distances(x, jnp.array([[0.0, 4.0]]), "l1").tolist()
   [[4.0], [3.0]]
   """
-  _check(metric)
+  check_metric(metric)
   check_shapes(x=(x, "M D+"), y=(y, "N D"))
   x = jnp.asarray(x, jnp.float32)
   to_itself = y is None
@@ -158,7 +159,7 @@ def paired_distances(
   >>> paired_distances(x, y).tolist(), paired_distances(x, x).tolist()
   ([5.0], [0.0])
   """
-  _check(metric)
+  check_metric(metric)
   check_pairs(x=x, y=y)
   x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
   if metric == "cosine":

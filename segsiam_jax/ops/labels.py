@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segsiam_jax.ops.shapes import check_shapes
+
 _INT32 = np.iinfo(np.int32)
 
 
@@ -24,9 +26,14 @@ def renumber(*arrays: np.ndarray) -> list[np.ndarray]:
   Returns:
     int32 arrays of the same shapes, equal where the values are equal.
 
+  Raises:
+    ValueError: an array of more axes, or of none.
+
   >>> renumber(np.array([2**40, 7]), np.array([2**63, 7], np.uint64))
   [array([1, 0], dtype=int32), array([2, 0], dtype=int32)]
   """
+  for array in arrays:
+    check_shapes(arrays=(array, "N"))
   arrays = [np.asarray(array) for array in arrays]
   integers = any(array.dtype.kind in "iu" for array in arrays)
   if integers and np.result_type(*arrays).kind == "f":
