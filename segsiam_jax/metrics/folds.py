@@ -98,8 +98,8 @@ def k_fold_verification(
     first = missing.argmax()
     raise ValueError(
       f"{missing.sum()} of {len(scores)} pairs have no score (first: pair "
-      f"{first} of fold {folds[first]}); without them the result is not the "
-      "protocol's"
+      f"{first} of fold {folds[first]}): scores that are NaN; without them the "
+      "result is not the protocol's"
     )
   check_no_nan("pair", same=same, folds=folds)
   same = same != 0
@@ -169,17 +169,18 @@ def pair_scores(
   >>> pair_scores(embeddings, ["a", "b"], [("b", "a")]).tolist()
   [-1.0]
   """
-  check_shapes(embeddings=(embeddings, "N D+"))
+  check_shapes(embeddings=(embeddings, f"{len(ids)} D+"))
   embeddings = np.asarray(embeddings)
+  if isinstance(pairs, np.ndarray):
+    check_shapes(pairs=(pairs, "P 2"))
   try:
     pairs = [(first, second) for first, second in pairs]
   except (TypeError, ValueError) as error:
     raise ValueError(f"pairs: expected shape (P, 2); {error}") from error
   rows = {name: row for row, name in enumerate(ids)}
-  if not len(rows) == len(ids) == len(embeddings):
+  if len(rows) != len(ids):
     raise ValueError(
-      f"ids must be unique, one per embedding; got {len(rows)} distinct of "
-      f"{len(ids)} ids for {len(embeddings)} embeddings"
+      f"ids must be unique; got {len(rows)} distinct of {len(ids)} ids"
     )
   missing = sorted({str(i) for pair in pairs for i in pair if i not in rows})
   if missing:

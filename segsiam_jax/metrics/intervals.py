@@ -42,6 +42,8 @@ def wilson_interval(
   (0.889, 0.943)
   """
   _check_confidence(confidence)
+  check_shapes(successes=(successes, ""), trials=(trials, ""))
+  successes, trials = float(successes), float(trials)
   if math.isnan(successes) or math.isnan(trials):
     return Interval(math.nan, math.nan)
   # A sum of shares may exceed their number by its rounding.
@@ -88,6 +90,8 @@ def t_interval(
   (0.3409, 0.6591)
   """
   _check_confidence(confidence)
+  check_shapes(mean=(mean, ""), std=(std, ""), count=(count, ""))
+  mean, std, count = float(mean), float(std), float(count)
   if math.isnan(mean + std + count):
     return Interval(math.nan, math.nan)
   if count < 2:

@@ -174,14 +174,15 @@ def tar_at_far(
   >>> tar_at_far(scores, same, far=0.5)
   OperatingPoint(tar=1.0, far=0.5, threshold=2.0)
   """
+  curve = roc(scores, same)
   num_different = np.size(same) - np.count_nonzero(same)
-  if 0 < far < 1 / max(num_different, 1):
+  if 0 < far < 1 / num_different:
     warnings.warn(
       f"far={far:g} is below 1/{num_different}, the smallest rate that "
       f"{num_different} different pairs can show: it is measured as 0",
       stacklevel=2,
     )
-  return _operating_point(roc(scores, same), far, interpolate)
+  return _operating_point(curve, far, interpolate)
 
 
 def best_threshold(
@@ -206,8 +207,8 @@ def best_threshold(
       as `-np.arange(0, 4, 0.01)` on negated squared distances for the grid of
       facenet and insightface (which accept if *below* the distance, not at
       it). None chooses among all: the middle of the gap between two scores,
-      rounded to a number of their dtype in (lower, upper]; of equals, that of
-      the widest gap.
+      or the upper one if no number of their dtype lies between; of equals,
+      that of the widest gap.
 
   Returns:
     Threshold and accuracy.
@@ -412,10 +413,11 @@ def _between(distinct: np.ndarray, dtype: np.dtype) -> np.ndarray:
   lower, upper = distinct[:-1].astype(np.float64), distinct[1:]
   with np.errstate(over="ignore", invalid="ignore"):
     middle = lower / 2 + upper / 2
+    compared = middle
     if jnp.issubdtype(dtype, jnp.floating):
-      middle = middle.astype(dtype).astype(np.float64)
+      compared = middle.astype(dtype).astype(np.float64)
   # Of neighbouring numbers, and next to infinity, it may be the lower one.
-  return np.where(middle > lower, middle, upper)
+  return np.where(compared > lower, middle, upper)
 
 
 def _curve(

@@ -92,7 +92,7 @@ def deformable_distances(
   )
   total = jnp.zeros((len(queries), len(others)), jnp.float32)
   parts = (
-    jnp.asarray(x, jnp.float32).reshape(-1, maps.parts, *maps.shape)
+    jnp.asarray(x, jnp.float32).reshape(len(x), maps.parts, *maps.shape)
     for x in (queries, others)
   )
   parts = (jnp.moveaxis(x, 1, 0) for x in parts)
@@ -164,7 +164,7 @@ def deformable_similarities(
   def nearest(x, y):
     """Of the images of x and all views of y."""
     distances = deformable_distances(
-      x[:, :size], y.reshape(-1, size), deformation
+      x[:, :size], y.reshape(len(y) * views, size), deformation
     )
     return distances.reshape(len(x), len(y), views).min(axis=-1)
 
@@ -185,7 +185,8 @@ def _one_way(
   def places(x):
     """(P, n, C) of the grid."""
     x = x[:, start :: maps.stride, start :: maps.stride]
-    return x.reshape(len(x), -1, x.shape[-1]).swapaxes(0, 1)
+    count, *grid, channels = x.shape
+    return x.reshape(count, np.prod(grid), channels).swapaxes(0, 1)
 
   wanted = places(queries)
 
