@@ -6,13 +6,26 @@ with pycocotools, from files alone.
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax import evaluate, predict, train
+from segsiam_jax import (
+  checkpoint,
+  evaluate,
+  inputs,
+  predict,
+  runs,
+  runtime,
+  train,
+)
 from segsiam_jax.config import default_config, validate
 from segsiam_jax.data.builders.digits import png
+from segsiam_jax.errors import UserError
+from segsiam_jax.evaluate import Evaluator
+from segsiam_jax.prediction.labels import label_pixels
+from segsiam_jax.prediction.probabilities import Probabilities
 from tests.data.tfds_fakes import fake, prepare
 from tests.siamese_data import make_siamese_config, write_splits
 from tests.tasks.test_instance import make_config as make_instance_config
@@ -236,6 +249,25 @@ def test_training_reports_the_same(colours, tmp_path):
   assert {name: last[name] for name in reported} == pytest.approx(
     reported, rel=1e-6
   )
+
+
+@pytest.mark.parametrize("fit", ["resize", "crop"])
+def test_weights_that_are_nan_have_no_score(colours, tmp_path, fit):
+  config, workdir = colours
+  config = changed(config, data__fit=fit)
+  data = inputs.open_inputs(config, train=False)
+  task = runs.make_task(config, data.element_spec)
+  mesh = runtime.make_mesh()
+  folder = checkpoint.find(str(workdir), "latest", "", "max")
+  state = runs.weights_only(task, folder, runtime.replicated(mesh))
+  spoiled = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+  state = state.replace(params=spoiled)
+  with pytest.raises(UserError, match="NaN.*earlier checkpoint"):
+    Evaluator(config, task, data, mesh=mesh)(state)
+  image = np.zeros((40, 50, 3), np.uint8)
+  predictor = Probabilities(config).with_weights(state)
+  with pytest.raises(UserError, match="NaN"):
+    label_pixels(predictor(image), (40, 50))
 
 
 @pytest.mark.parametrize("fit", ["resize", "crop"])
