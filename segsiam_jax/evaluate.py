@@ -22,6 +22,7 @@ from segsiam_jax import (
   workdir_config,
   writers,
 )
+from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import Task
@@ -77,6 +78,9 @@ class Evaluator:
     Args:
       state: to evaluate.
       should_stop: asked after every batch, on every process.
+
+    Raises:
+      UserError: the loss is NaN, so that scores would say nothing.
     """
     empty = jax.device_get(self._task.empty_metrics())
     total, so_far, unfetched = widen(empty), None, 0
@@ -109,6 +113,11 @@ class Evaluator:
       iterator.close()
     if so_far is not None:
       total = merge_all(total, widen(so_far))
+    if "loss" in total and np.isnan(total["loss"].total):
+      raise UserError(
+        "the loss of the evaluation is NaN: so are the weights, or they "
+        "overflow; take an earlier checkpoint"
+      )
     plots, results = {}, None
     if host is not None:
       host = host.gather()

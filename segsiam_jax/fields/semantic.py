@@ -26,7 +26,9 @@ FIELDS: dict[str, Field] = {
     size(1),
   ),
   "data.eval_image_size": Field(
-    (0, 0), "the same in evaluation; (0, 0) for image_size", size(0)
+    (0, 0),
+    "the same in evaluation and prediction; (0, 0) for image_size",
+    size(0),
   ),
   "data.image_dtype": Field(
     "uint8",

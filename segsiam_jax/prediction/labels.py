@@ -70,8 +70,8 @@ def label_pixels(
     total += float(highest.sum(dtype=np.float64))
   if not np.isfinite(total):
     raise UserError(
-      "the model's probabilities are not finite: its weights are NaN or "
-      "overflow; choose another --checkpoint"
+      "the probabilities are NaN: so are the weights, or they overflow; "
+      "take an earlier checkpoint"
     )
   return Labelled(label, total / label.size, likely)
 
@@ -160,8 +160,13 @@ class FileScores(HostMetrics):
       self._loaded = self._probabilities.with_weights(self._state)
     example = self._source[index]
     image = images.to_channels(example["image"], self._config.data.channels)
-    size = image.shape[:-1]
-    return label_pixels(self._loaded(image), size, self._keep), example["label"]
+    try:
+      found = label_pixels(self._loaded(image), image.shape[:-1], self._keep)
+    except UserError as error:
+      raise UserError(
+        f"config.data.eval_split, example {index}: {error}"
+      ) from error
+    return found, example["label"]
 
   def _add(self, found: Labelled, truth: np.ndarray, counted: bool) -> None:
     if not counted:
