@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from segsiam_jax import runtime
 from segsiam_jax.metrics.base import Mean, merge_all
 from segsiam_jax.models.layers import frozen_norms
+from segsiam_jax.ops.convolution import in_loop
 from segsiam_jax.state import TrainState, frozen_parameters
 from segsiam_jax.tasks.base import (
   Batch,
@@ -117,8 +118,6 @@ def make_train_step(
     the loss are finite.
   """
   axis = axis_name(backend)
-  # Within a loop XLA on a CPU takes 40 times as long for a kernel's gradient.
-  unroll = mesh.devices.flat[0].platform == "cpu"
   if grad_accum > 1 and task.sums is None:
     raise ValueError("grad_accum > 1: this task takes a batch as a whole")
 
@@ -160,8 +159,7 @@ def make_train_step(
         sums, model_state = sums_of(state.params, model_state, part, rng)
         return model_state, sums
 
-      _, of_parts = jax.lax.scan(look, state.model_state, parts, unroll=unroll)
-      sums = total(of_parts)
+      sums = total(jax.lax.scan(look, state.model_state, parts)[1])
     slopes = jax.grad(lambda sums: task.sums.loss(sums)[0])(sums)
 
     def work(carry, part):
@@ -175,9 +173,10 @@ def make_train_step(
       return (model_state, jax.tree.map(jnp.add, so_far, grads)), sums
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    (model_state, grads), of_parts = jax.lax.scan(
-      work, (state.model_state, zeros), parts, unroll=unroll
-    )
+    with in_loop():
+      (model_state, grads), of_parts = jax.lax.scan(
+        work, (state.model_state, zeros), parts
+      )
     loss, metrics = task.sums.loss(total(of_parts))
     return grads, LossOutput(loss, model_state, metrics)
 
