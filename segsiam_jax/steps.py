@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from segsiam_jax import runtime
 from segsiam_jax.metrics.base import Mean, merge_all
 from segsiam_jax.models.layers import frozen_norms
+from segsiam_jax.ops.convolution import in_loop
 from segsiam_jax.state import TrainState, frozen_parameters
 from segsiam_jax.tasks.base import (
   Batch,
@@ -172,9 +173,10 @@ def make_train_step(
       return (model_state, jax.tree.map(jnp.add, so_far, grads)), sums
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    (model_state, grads), of_parts = jax.lax.scan(
-      work, (state.model_state, zeros), parts
-    )
+    with in_loop():
+      (model_state, grads), of_parts = jax.lax.scan(
+        work, (state.model_state, zeros), parts
+      )
     loss, metrics = task.sums.loss(total(of_parts))
     return grads, LossOutput(loss, model_state, metrics)
 

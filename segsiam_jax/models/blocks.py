@@ -41,13 +41,12 @@ class ConvBlock(nn.Module):
     )
 
     def conv(x, width, name):
-      return nn.Conv(
+      return layers.Conv(
         self.features,
         (width,) * (x.ndim - 2),
         padding="SAME",
         use_bias=self.norm == "none",
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=name,
       )(x)
 
@@ -79,14 +78,13 @@ class AttentionGate(nn.Module):
     inner = max(1, skip.shape[-1] // 2)
 
     def conv(x, features, window, bias, name):
-      return nn.Conv(
+      return layers.Conv(
         features,
         window,
         strides=window,
         padding="VALID",
         use_bias=bias,
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=name,
       )(x)
 
@@ -152,11 +150,10 @@ class DecoderBlock(nn.Module):
       )(x)
     if self.upsample == "resize":
       # The 1x1 convolution commutes with the resize, and is cheaper before.
-      conv = nn.Conv(
+      conv = layers.Conv(
         self.features,
         (1,) * len(size),
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name="upconv",
       )
       return _resize(conv(x), size)

@@ -155,12 +155,11 @@ class FCN(nn.Module):
       name="encoder",
     )(layers.pad_to_multiple(images, 32) if same else images, train)
     for name, size in (("fc6", 7), ("fc7", 1)):
-      x = nn.Conv(
+      x = layers.Conv(
         self.width,
         (size, size),
         padding="SAME" if same else "VALID",
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=name,
       )(x)
       x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))
@@ -173,7 +172,7 @@ class FCN(nn.Module):
     return _crop(scores, images.shape[1:3], offset).astype(jnp.float32)
 
   def _score(self, x: jax.Array, name: str) -> jax.Array:
-    return nn.Conv(
+    return layers.Conv(
       self.num_classes,
       (1, 1),
       dtype=self.dtype,
@@ -227,22 +226,20 @@ class FCNHead(nn.Module):
     norm = layers.make_norm(
       self.norm, train, dtype=self.dtype, axis_name=self.axis_name
     )
-    x = nn.Conv(
+    x = layers.Conv(
       x.shape[-1] // 4,
       (3, 3),
       padding=((1, 1), (1, 1)),
       use_bias=False,
       dtype=self.dtype,
-      kernel_init=layers.he_normal,
       name="conv",
     )(x)
     x = nn.relu(norm(name="bn")(x))
     x = nn.Dropout(0.1, deterministic=not train)(x)
-    return nn.Conv(
+    return layers.Conv(
       self.num_classes,
       (1, 1),
       dtype=self.dtype,
-      kernel_init=layers.he_normal,
       name="score",
     )(x)
 

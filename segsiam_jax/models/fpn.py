@@ -47,7 +47,7 @@ class ConvNorm(nn.Module):
       where: (B,), see `layers.make_norm`.
     """
     pad = self.size // 2
-    x = nn.Conv(
+    x = layers.Conv(
       self.features,
       (self.size, self.size),
       padding=((pad, pad), (pad, pad)),

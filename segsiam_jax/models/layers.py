@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segsiam_jax.ops.convolution import conv_general_dilated
+
 Array = jax.Array
 
 # For `nn.Dense` that computes in half precision: sums that become scores keep
@@ -51,6 +53,12 @@ def normal(std: float) -> Callable[..., Array]:
     return flat.reshape(shape) * std
 
   return init
+
+
+# Of images (B, H, W, C) and volumes (B, D, H, W, C).
+Conv = functools.partial(
+  nn.Conv, kernel_init=he_normal, conv_general_dilated=conv_general_dilated
+)
 
 
 class Logits(NamedTuple):

@@ -17,6 +17,7 @@ from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.models import roi_heads, rpn
 from segsiam_jax.models.fpn import FPN
 from segsiam_jax.models.resnet import ResNet
+from segsiam_jax.models.row_loop import for_rows
 from segsiam_jax.ops.anchors import pyramid_anchors
 from segsiam_jax.ops.masks import mask_targets
 from segsiam_jax.ops.masks import paste_masks as paste_masks
@@ -259,6 +260,38 @@ class MaskRCNN(nn.Module):
     # tenth of a step's time on a CPU.
     return jax.lax.optimization_barrier(pooled)
 
+  def _masks(
+    self,
+    pyramid: Sequence[jax.Array],
+    boxes: jax.Array,
+    classes: jax.Array,
+    there: jax.Array,
+    train: bool,
+  ) -> jax.Array:
+    """Logits (B, R, M, M) of the boxes that are there, which come first.
+
+    Others' may be anything finite.
+    """
+    whole = (
+      # Batch statistics are of all rows; an onlooker expects all, too.
+      (train and self.head_norm == "batch")
+      or self.is_initializing()
+      or self.is_mutable_collection("intermediates")
+    )
+    if whole:
+      pooled = self._pool(pyramid, boxes, _MASK_SIZE)
+      return self.mask_head(pooled, classes, train, there)
+    head, variables = self.mask_head.unbind()
+
+    def work(shared, rows):
+      variables, pyramid = shared
+      boxes, classes = rows
+      pooled = self._pool(pyramid, boxes, _MASK_SIZE)
+      return head.apply(variables, pooled, classes, train)
+
+    count = there.sum(1, dtype=jnp.int32).max()
+    return for_rows(work, (variables, pyramid), (boxes, classes), count)
+
   def _detect(
     self,
     pyramid: Sequence[jax.Array],
@@ -280,9 +313,11 @@ class MaskRCNN(nn.Module):
     )._asdict()
     finite = jnp.isfinite(logits).all((1, 2))
     if self.with_masks:
-      pooled = self._pool(pyramid, found["boxes"], _MASK_SIZE)
-      masks = self.mask_head(pooled, found["classes"], False)
-      found["masks"] = jax.nn.sigmoid(masks)
+      masks = self._masks(
+        pyramid, found["boxes"], found["classes"], found["valid"], False
+      )
+      there = found["valid"][..., None, None]
+      found["masks"] = jnp.where(there, jax.nn.sigmoid(masks), 0.0)
       finite &= jnp.isfinite(masks).all((1, 2, 3))
     # Nothing is above a threshold of such an image, which must not look empty.
     found["scores"] = jnp.where(finite[:, None], found["scores"], jnp.nan)
@@ -322,8 +357,7 @@ class MaskRCNN(nn.Module):
       x[:, :most] for x in (sample.boxes, sample.classes, sample.truth)
     )
     positive = classes > 0
-    pooled = self._pool(pyramid, boxes, _MASK_SIZE)
-    masks = self.mask_head(pooled, classes, True, positive)
+    masks = self._masks(pyramid, boxes, classes, positive, True)
     wanted = mask_targets(
       jnp.take_along_axis(targets["masks"], own[..., None, None], axis=1),
       jnp.take_along_axis(truth, own[..., None], axis=1),

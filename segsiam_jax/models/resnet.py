@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
 
     def conv(x, features, size, name, stride=1, dilation=1):
       pad = dilation * (size - 1) // 2
-      return nn.Conv(
+      return layers.Conv(
         features,
         (size, size),
         strides=(stride, stride),
@@ -66,7 +66,6 @@ class ResidualBlock(nn.Module):
         kernel_dilation=(dilation, dilation),
         use_bias=False,
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=name,
       )(x)
 
@@ -152,14 +151,13 @@ class ResNet(nn.Module):
       axis_name=self.axis_name,
       epsilon=self.epsilon,
     )
-    x = nn.Conv(
+    x = layers.Conv(
       self.base_width,
       (7, 7),
       strides=(2, 2),
       padding=((3, 3), (3, 3)),
       use_bias=False,
       dtype=self.dtype,
-      kernel_init=layers.he_normal,
       name="conv1",
     )(images.astype(self.dtype))
     x = nn.relu(norm(name="bn1")(x))

@@ -82,7 +82,7 @@ class Strokes(nn.Module):
 
   def _maps(self, x: Array, train: bool) -> Array:
     """(B, H, W, C) to (B, h * w * channels), each of norm 1."""
-    x = nn.Conv(
+    x = layers.Conv(
       self.directions,
       (3, 3),
       padding=((1, 1), (1, 1)),
@@ -103,7 +103,7 @@ class Strokes(nn.Module):
     )
 
     def conv(x, name):
-      return nn.Conv(
+      return layers.Conv(
         self.width,
         (3, 3),
         padding=((1, 1), (1, 1)),

@@ -62,7 +62,7 @@ class Koch(nn.Module):
     for index, (features, size) in enumerate(
       ((64, 10), (128, 7), (128, 4), (256, 4)), 1
     ):
-      x = nn.Conv(
+      x = layers.Conv(
         features,
         (size, size),
         padding="VALID",
@@ -122,12 +122,11 @@ class Conv4(nn.Module):
     )
     x = images.astype(self.dtype)
     for index in range(1, 5):
-      x = nn.Conv(
+      x = layers.Conv(
         self.width,
         (3, 3),
         padding=((1, 1), (1, 1)),
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=f"conv{index}",
       )(x)
       x = nn.relu(norm(name=f"bn{index}")(x))
@@ -180,7 +179,7 @@ class SigNet(nn.Module):
     )
 
     def conv(x, features, size, stride, pad, name):
-      x = nn.Conv(
+      x = layers.Conv(
         features,
         (size, size),
         strides=(stride, stride),

@@ -93,12 +93,11 @@ class _EncoderDecoder(nn.Module):
     crop = tuple(slice(size) for size in images.shape[:-1])
 
     def logits(x, name):
-      logits = nn.Conv(
+      logits = layers.Conv(
         self.num_classes,
         (self.head_kernel,) * (x.ndim - 2),
         padding="SAME",
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=name,
       )(x).astype(jnp.float32)
       shape = (*padded.shape[:-1], self.num_classes)

@@ -106,11 +106,10 @@ class UNetPaper(nn.Module):
       )(x)
       skip = _center(skips[level], x.shape[1:3])
       x = convs(jnp.concatenate([skip, x], axis=-1), level, f"up{level}")
-    logits = nn.Conv(
+    logits = layers.Conv(
       self.num_classes,
       (1, 1),
       dtype=self.dtype,
-      kernel_init=layers.he_normal,
       name="logits",
     )(x)
     return logits[:, :height, :width].astype(jnp.float32)
@@ -130,12 +129,11 @@ class _ValidConvs(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     for index in (1, 2):
-      x = nn.Conv(
+      x = layers.Conv(
         self.features,
         (3, 3),
         padding="VALID",
         dtype=self.dtype,
-        kernel_init=layers.he_normal,
         name=f"conv{index}",
       )(x)
       x = nn.relu(x)

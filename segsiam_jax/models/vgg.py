@@ -69,12 +69,11 @@ class VGG16(nn.Module):
       for index in range(1, STAGES[stage - 1] + 1):
         first = stage == 1 and index == 1
         pad = module.first_padding if first else 1
-        x = nn.Conv(
+        x = layers.Conv(
           module.base_width * _FACTORS[stage - 1],
           (3, 3),
           padding=((pad, pad), (pad, pad)),
           dtype=module.dtype,
-          kernel_init=layers.he_normal,
           name=f"conv{stage}_{index}",
         )(x)
         x = nn.relu(norm(name=f"bn{stage}_{index}")(x))
