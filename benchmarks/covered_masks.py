@@ -22,6 +22,7 @@ from PIL import Image
 from segsiam_jax import (
   checkpoint,
   inputs,
+  process,
   runs,
   runtime,
   steps,
@@ -89,6 +90,7 @@ def rows_of(truth: Annotations, found: Found) -> Iterator[Row]:
 
 
 def main() -> None:
+  process.configure_and_restart()
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--workdir", required=True)
   workdir = parser.parse_args().workdir

@@ -1,51 +1,39 @@
-"""Detection ops and Mask R-CNN side by side with torchvision.
+"""Detection ops side by side with torchvision.
 
     python -m benchmarks.detection
 
 Prints a Markdown table of medians. Ours and torchvision's run in turns in one
-process, on the same values and weights, each in its own layout (channels last
-and first), ours compiled. `--only=NAME` runs the cases whose names hold NAME.
-It needs torch 2.14.1 and torchvision 0.29.1 (CPU).
+process, on the same values, each in its own layout (channels last and first),
+ours compiled; benchmarks/models.py has the whole model. `--only=NAME` runs the
+cases whose names hold NAME. It needs torch 2.14.1 and torchvision 0.29.1 (CPU).
 """
 
 import argparse
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 from torchvision import ops as peers
 from torchvision.models.detection import _utils
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from benchmarks.side_by_side import Case, print_table
-from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
+from segsiam_jax import process
 from segsiam_jax.ops.anchors import pyramid_anchors
 from segsiam_jax.ops.boxes import pairwise_iou
 from segsiam_jax.ops.masks import paste_masks
 from segsiam_jax.ops.matching import BACKGROUND, balanced_sample, match
 from segsiam_jax.ops.nms import nms
 from segsiam_jax.ops.roi_align import METHODS, assign_levels, roi_align
-from segsiam_jax.pretrained import torchvision_detection
-from tests.golden.detection_inputs import picture
-from tests.golden.detection_peers import make, tensor
 
 SIZE = 512
 STRIDES = (4, 8, 16, 32)
 CHANNELS = 256
-NUM_CLASSES = 91
-# Of the images that the whole model sees, and how many at once.
-MODEL_SIZE = 256
 BATCH = 2
-MODEL_NAME = (
-  f"Mask R-CNN, ResNet-50, {BATCH} images of {MODEL_SIZE} x {MODEL_SIZE}"
-)
-MODEL_PEER = "torchvision maskrcnn_resnet50_fpn"
 
 
 def clustered(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -219,120 +207,8 @@ def matching_case(rng: np.random.Generator) -> Case:
   )
 
 
-def model_cases(rng: np.random.Generator) -> Iterator[Case]:
-  """torchvision's first version with 100 detections an image."""
-  theirs = make("v1")
-  theirs.roi_heads.detections_per_img = 100
-  theirs.transform.min_size = (MODEL_SIZE,)
-  model = MaskRCNN(NUM_CLASSES, **FORMS["v1"])
-  pictures = np.stack(
-    [picture(MODEL_SIZE, MODEL_SIZE), picture(MODEL_SIZE, MODEL_SIZE)[::-1]]
-  )
-  sizes = np.full((BATCH, 2), MODEL_SIZE)
-  template = jax.eval_shape(model.init, jax.random.key(0), pictures, sizes)
-  state_dict = {
-    name: value.numpy() for name, value in theirs.state_dict().items()
-  }
-  variables = torchvision_detection.rcnn(state_dict, template)
-  images = [tensor(one) for one in pictures]
-
-  def detect():
-    theirs.eval()
-    with torch.no_grad():
-      found = theirs(images)
-    assert [len(one["scores"]) for one in found] == [100] * BATCH
-
-  apply = compiled(model.apply, variables, pictures, sizes)
-
-  def ours():
-    assert apply()["valid"].all()
-
-  yield Case(f"{MODEL_NAME}: inference", MODEL_PEER, ours, detect)
-  for objects in (8, 128):
-    yield train_case(rng, model, variables, theirs, pictures, objects)
-
-
-def train_case(
-  rng: np.random.Generator,
-  model: MaskRCNN,
-  variables: dict[str, Any],
-  theirs: torch.nn.Module,
-  pictures: np.ndarray,
-  objects: int,
-) -> Case:
-  """A train step on images of so many objects.
-
-  torchvision's mask head sees the proposals that are on an object, ours always
-  as many as there may be, 128 an image. With 128 objects both see as many.
-  """
-  images, sizes = [*map(tensor, pictures)], np.full((BATCH, 2), MODEL_SIZE)
-  side = 64
-  corners = rng.integers(0, MODEL_SIZE - side, (BATCH, objects, 2))
-  boxes = np.concatenate([corners, corners + side], -1).astype(np.float32)
-  classes = rng.integers(1, NUM_CLASSES, (BATCH, objects)).astype(np.int32)
-  targets = {
-    "boxes": boxes,
-    "classes": classes,
-    "valid": np.ones((BATCH, objects), bool),
-    "masks": np.ones((BATCH, objects, 28, 28), np.float32),
-  }
-  whole = np.zeros((BATCH, objects, MODEL_SIZE, MODEL_SIZE), np.uint8)
-  for row, slot in np.ndindex(BATCH, objects):
-    x, y = corners[row, slot]
-    whole[row, slot, y : y + side, x : x + side] = 1
-  their_targets = [
-    {
-      "boxes": torch.tensor(boxes[row]),
-      "labels": torch.tensor(classes[row]).long(),
-      "masks": torch.tensor(whole[row]),
-    }
-    for row in range(BATCH)
-  ]
-  rate, momentum = 1e-6, 0.9
-  tx = optax.sgd(rate, momentum)
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def step(state, images, sizes, targets, keys):
-    params, rest, opt_state = state
-
-    def loss(params):
-      losses = model.apply(
-        {"params": params, **rest}, images, sizes, targets, keys, train=True
-      )
-      return sum(part.mean() for part in losses.values())
-
-    value, gradient = jax.value_and_grad(loss)(params)
-    updates, opt_state = tx.update(gradient, opt_state)
-    return (optax.apply_updates(params, updates), rest, opt_state), value
-
-  # A copy, which the steps may overwrite.
-  rest = jax.tree.map(jnp.array, dict(variables))
-  params = rest.pop("params")
-  state = [(params, rest, tx.init(params))]
-  batch = jax.device_put((pictures, sizes, targets))
-  keys = jax.random.split(jax.random.key(0), BATCH)
-
-  def train():
-    state[0], value = step(state[0], *batch, keys)
-    return value.block_until_ready()
-
-  optimizer = torch.optim.SGD(theirs.parameters(), rate, momentum)
-
-  def train_theirs():
-    theirs.train()
-    optimizer.zero_grad()
-    sum(theirs(images, their_targets).values()).backward()
-    optimizer.step()
-
-  return Case(
-    f"{MODEL_NAME}: train step, {objects} objects",
-    MODEL_PEER,
-    train,
-    train_theirs,
-  )
-
-
 def main() -> None:
+  process.configure_and_restart()
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--repeats", type=int, default=5)
   parser.add_argument("--only", default="")
@@ -345,7 +221,6 @@ def main() -> None:
     yield from roi_align_cases(rng)
     yield paste_case(rng)
     yield matching_case(rng)
-    yield from model_cases(rng)
 
   print_table(
     (case for case in cases() if args.only in case.name),

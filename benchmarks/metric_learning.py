@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_auroc
 
 from benchmarks.side_by_side import Case, print_table
-from segsiam_jax import losses, metrics
+from segsiam_jax import losses, metrics, process
 
 D = 128
 PML = "pytorch-metric-learning"
@@ -184,6 +184,7 @@ def roc_cases(rng: np.random.Generator, size: int) -> Iterator[Case]:
 
 
 def main() -> None:
+  process.configure_and_restart()
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--repeats", type=int, default=7)
   parser.add_argument("--gallery", type=int, default=10_000)

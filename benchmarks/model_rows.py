@@ -74,10 +74,11 @@ TINY = {
 }
 
 
-def find(name: str, tiny: bool = False) -> Row:
-  """A row by name, at its own size or at a test's."""
+def find(name: str, tiny: bool = False, factor: int = 1) -> Row:
+  """A row by name, at its size or a test's, with `factor` times the batch."""
   row = ROWS[name]
-  return row._replace(shape=TINY[name]) if tiny else row
+  batch, *rest = TINY[name] if tiny else row.shape
+  return row._replace(shape=(batch * factor, *rest))
 
 
 def objects(row: Row) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ starts it. It needs torch, torchvision and segmentation-models-pytorch.
 
 import argparse
 import os
+import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -243,6 +244,12 @@ class _Way(NamedTuple):
   threads: int
 
 
+def _layout(case: Case) -> torch.memory_format:
+  """Channels last, of images or volumes."""
+  volumes = case.images.ndim == 5
+  return torch.channels_last_3d if volumes else torch.channels_last
+
+
 def _ways(make: Callable[[], Case], compiles: bool):
   """All ways to run a case, with models of their own."""
   threads = sorted({1, len(os.sched_getaffinity(0))})
@@ -250,9 +257,7 @@ def _ways(make: Callable[[], Case], compiles: bool):
     for last in (False, True):
       case = make()
       if last:
-        layout = torch.channels_last
-        if case.images.ndim == 5:
-          layout = torch.channels_last_3d
+        layout = _layout(case)
         case.model.to(memory_format=layout)
         case = case._replace(images=case.images.to(memory_format=layout))
       if compiled:
@@ -282,6 +287,43 @@ def _fastest(ways: list[_Way], function: str) -> _Way:
   return ways[seconds.index(min(seconds))]
 
 
+def _on_device(
+  name: str, row: Row, make: Callable[[Row], Case], device: str
+) -> str:
+  """A line of the table of benchmarks/accelerator.py."""
+  torch.set_default_device(device)
+  case = make(row)
+  case.model.to(memory_format=_layout(case))
+  model = case.model if row.objects else torch.compile(case.model)
+  images = case.images.to(memory_format=_layout(case))
+  seconds = []
+  for function in _functions(
+    case._replace(model=model, images=images)
+  ).values():
+
+    def run(function=function):
+      with torch.autocast(device, torch.bfloat16):
+        function()
+      if device == "cuda":
+        torch.cuda.synchronize()
+
+    taken = []
+    for _ in range(13):
+      start = time.perf_counter()
+      run()
+      taken.append(time.perf_counter() - start)
+    seconds.append(statistics.median(taken[3:]))
+  peak = ""
+  if device == "cuda":
+    peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}"
+  step, inference = seconds
+  return (
+    f"| {name}, {' x '.join(map(str, row.shape))}, torch | bfloat16 "
+    f"| {step * 1e3:.1f} | {row.shape[0] / step:.0f} | | "
+    f"| {row.shape[0] / inference:.0f} | {peak} | |"
+  )
+
+
 def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("row", choices=model_rows.ROWS)
@@ -291,10 +333,15 @@ def main() -> None:
   parser.add_argument(
     "--first-step", action="store_true", help="one step, eager, and serve it"
   )
+  parser.add_argument("--device", default="", help="a line of its table")
+  parser.add_argument("--batch-factor", type=int, default=1)
   args = parser.parse_args()
   warnings.simplefilter("ignore")
-  row = model_rows.find(args.row, args.tiny)
+  row = model_rows.find(args.row, args.tiny, args.batch_factor)
   make = MODELS[row.model]
+  if args.device:
+    print(_on_device(args.row, row, make, args.device))
+    return
   if args.save:
     state = make(row).model.state_dict()
     arrays = {

@@ -24,7 +24,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import MeanIoU
 
 from benchmarks.side_by_side import Case, print_table
-from segsiam_jax import losses, metrics
+from segsiam_jax import losses, metrics, process
 from segsiam_jax.metrics.base import widen
 
 # SMP's top package imports timm and torchvision for its models; its losses do
@@ -179,6 +179,7 @@ def hausdorff_case(rng: np.random.Generator) -> Case:
 
 
 def main() -> None:
+  process.configure_and_restart()
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--num_images", type=int, default=200)

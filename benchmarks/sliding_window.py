@@ -24,7 +24,7 @@ import jax
 import numpy as np
 import tifffile
 
-from segsiam_jax import checkpoint, predict, runs
+from segsiam_jax import checkpoint, predict, process, runs
 from segsiam_jax.config import default_config
 from segsiam_jax.prediction.probabilities import Probabilities
 from segsiam_jax.state import create_state, make_optimizer
@@ -125,10 +125,12 @@ def compare(folder: pathlib.Path, size: int) -> None:
 
 
 def main() -> None:
+  process.configure_and_restart()
   parser = argparse.ArgumentParser()
   parser.add_argument("--folder", type=pathlib.Path)
   parser.add_argument("--size", type=int)
   parser.add_argument("--windows", action="store_true")
+  parser.add_argument("--largest", type=int, default=max(SIZES))
   arguments = parser.parse_args()
   if arguments.folder:
     measure(arguments.folder, arguments.size, arguments.windows)
@@ -140,7 +142,8 @@ def main() -> None:
       "| image | image and labels, MB | windows: peak, MB | without these | "
       "seconds | whole: peak, MB | seconds |\n|---|---|---|---|---|---|---|"
     )
-    for size in SIZES:
+    sizes = [size for size in SIZES if size <= arguments.largest]
+    for size in sizes:
       write_image(folder / f"{size}.tif", size)
       cells = []
       own = size**2 * 4 / MEGA
@@ -163,7 +166,7 @@ def main() -> None:
           cells.append(f"{peak - own:.0f}")
         cells.append(f"{result['seconds']:.1f}")
       print(f"| {size}x{size} | {own:.0f} | {' | '.join(cells)} |", flush=True)
-    compare(folder, LARGEST_WHOLE)
+    compare(folder, min(LARGEST_WHOLE, sizes[-1]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,134 @@
+"""One model on the default device: `python -m benchmarks.accelerator_row ROW`.
+
+Prints one line of the table of benchmarks/accelerator.py, which starts it.
+"""
+
+import argparse
+import collections
+import pathlib
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import model_rows
+from benchmarks.models_ours import MODELS, Case
+from segsiam_jax import runtime
+
+# Dense peak of a chip in TFLOP/s, by what its kind's name holds: bfloat16, and
+# float32 as its matrix units compute it by default (TF32 on GPUs, bfloat16 on
+# TPUs). From the vendors' data sheets.
+PEAKS = {
+  "H100 PCIe": (756.0, 378.0),
+  "H100": (989.0, 494.0),
+  "H200": (989.0, 494.0),
+  "A100": (312.0, 156.0),
+  "L4": (121.0, 60.0),
+  "v6": (918.0, 918.0),
+  "v5p": (459.0, 459.0),
+  "v5": (197.0, 197.0),
+  "v4": (275.0, 275.0),
+}
+# Lines of a device's trace that hold whole programs, not their operations.
+_NOT_OPERATIONS = ("XLA Modules", "Steps", "Framework", "Source", "TraceMe")
+
+
+def peak_flops(kind: str, dtype: str) -> float | None:
+  """FLOP/s that a chip could do at most; None where that is not known."""
+  for name, (half, single) in PEAKS.items():
+    if name.lower() in kind.lower():
+      return 1e12 * (half if dtype == "bfloat16" else single)
+  return None
+
+
+def seconds_of(run: Callable[[], object], at_least: float) -> float:
+  """Median seconds of a run, after one that is not counted."""
+  run()
+  taken, until = [], time.perf_counter() + at_least
+  while len(taken) < 3 or time.perf_counter() < until:
+    start = time.perf_counter()
+    run()
+    taken.append(time.perf_counter() - start)
+  return statistics.median(taken)
+
+
+def slowest(run: Callable[[], object], count: int = 3) -> list[str]:
+  """The operations that take most of a run, with their share of all of them."""
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      run()
+    [file] = pathlib.Path(folder).rglob("*.xplane.pb")
+    planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
+    durations: collections.Counter[str] = collections.Counter()
+    on_device = [p for p in planes if p.name.startswith("/device:")]
+    for plane in on_device or planes:
+      lines = list(plane.lines)
+      chosen = [line for line in lines if line.name == "XLA Ops"]
+      for line in chosen or lines:
+        if not line.name.startswith(_NOT_OPERATIONS) and (
+          on_device or line.name.startswith("tf_XLA")
+        ):
+          for event in line.events:
+            if "::" in event.name:
+              continue
+            durations[event.name] += event.duration_ns
+  total = sum(durations.values())
+  return [
+    f"{re.sub(r'[|%` ].*', '', name.lstrip('%'))} {spent / total:.0%}"
+    for name, spent in durations.most_common(count)
+  ]
+
+
+def measure(row: model_rows.Row, dtype: str, seconds: float) -> str:
+  """The row's cells, from the dtype on."""
+  case: Case = MODELS[row.model](row, jnp.dtype(dtype))
+  state = [case.state()]
+  # Of the program as it is written; a loop counts as one round.
+  flops = case.step.lower(state[0], *case.batch).cost_analysis()["flops"]
+
+  def train():
+    state[0], loss = case.step(state[0], *case.batch)
+    return jax.block_until_ready(loss)
+
+  def infer():
+    return jax.block_until_ready(case.infer(case.variables, case.batch[0]))
+
+  step = seconds_of(train, seconds)
+  inference = seconds_of(infer, seconds)
+  operations = ", ".join(slowest(train))
+  device = jax.devices()[0]
+  peak = peak_flops(device.device_kind, dtype)
+  memory = (device.memory_stats() or {}).get("peak_bytes_in_use")
+  cells = [
+    dtype,
+    f"{step * 1e3:.1f}",
+    f"{row.shape[0] / step:.0f}",
+    f"{flops / step / 1e12:.2f}",
+    f"{flops / step / peak:.1%}" if peak else "",
+    f"{row.shape[0] / inference:.0f}",
+    f"{memory / 2**30:.1f}" if memory else "",
+    operations,
+  ]
+  return " | ".join(cells)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("row", choices=model_rows.ROWS)
+  parser.add_argument("--dtype", default="float32")
+  parser.add_argument("--batch-factor", type=int, default=1)
+  parser.add_argument("--tiny", action="store_true")
+  parser.add_argument("--seconds", type=float, default=2.0)
+  args = parser.parse_args()
+  runtime.enable_compilation_cache()
+  row = model_rows.find(args.row, args.tiny, args.batch_factor)
+  cells = measure(row, args.dtype, args.seconds)
+  print(f"| {args.row}, {' x '.join(map(str, row.shape))} | {cells} |")
+
+
+if __name__ == "__main__":
+  main()
