@@ -10,6 +10,7 @@ import numpy as np
 
 from segsiam_jax.data import (
   annotations,
+  class_balance,
   coco,
   identities,
   identity_sets,
@@ -267,9 +268,6 @@ def check_classes(
   )
 
 
-# Examples that class weights are counted in.
-_MOST_LABELS = 1000
-
 _OPENERS = {
   "instance": _instance,
   "semantic": _semantic,
@@ -277,16 +275,16 @@ _OPENERS = {
 }
 
 
-def class_pixels(config: ml_collections.ConfigDict) -> np.ndarray:
-  """Pixels of each class in the training split, for class weights.
+def class_pixels(
+  config: ml_collections.ConfigDict,
+  source: sources.SemanticSource | None = None,
+) -> np.ndarray:
+  """(K,) int64 pixels of each class in the training split.
 
-  Returns:
-    (K,) int64, of at most a thousand examples, evenly spread.
+  Args:
+    config: a valid configuration.
+    source: of the training split; None to open it.
   """
-  source = _OPENERS[config.task](config, True).source
-  step = -(-len(source) // _MOST_LABELS)
-  counts = np.zeros(len(source.class_names), np.int64)
-  for index in range(0, len(source), step):
-    label = source[index]["label"]
-    counts += np.bincount(label[label != 255].ravel(), minlength=len(counts))
-  return counts
+  if source is None:
+    source = _OPENERS[config.task](config, True).source
+  return class_balance.class_pixels(source)

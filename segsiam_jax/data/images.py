@@ -23,6 +23,9 @@ EXTENSIONS = (
   ".npy",
 )
 
+# Pixels that are counted at a time: counting makes 64 bits of each.
+_PIECE = 2**20
+
 
 class ImageFormat(NamedTuple):
   """What a model takes.
@@ -141,6 +144,15 @@ def read_label(path: Path, rank: int = 2) -> np.ndarray:
       )
     label = label.astype(np.uint8)
   return label
+
+
+def count_values(label: np.ndarray) -> np.ndarray:
+  """(256,) int64, how often a uint8 array of any shape has each value."""
+  counts = np.zeros(256, np.int64)
+  values = label.ravel()
+  for start in range(0, values.size, _PIECE):
+    counts += np.bincount(values[start : start + _PIECE], minlength=256)
+  return counts
 
 
 def read_instances(path: Path, rank: int = 2) -> np.ndarray:

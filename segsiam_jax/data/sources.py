@@ -28,7 +28,13 @@ class Source(Protocol):
 
 
 class SemanticSource(Source, Protocol):
-  """Whose examples have an `image` and a `label` of its size."""
+  """Whose examples have an `image` and a `label` of its size.
+
+  Attributes:
+    pixels: (K,) int64, of each class in all labels; None if nobody counted.
+  """
+
+  pixels: np.ndarray | None
 
   def label(self, index: int) -> np.ndarray: ...
 
@@ -38,7 +44,10 @@ class TfdsSource:
 
   Attributes:
     class_names: one name a class, by index.
+    pixels: None, see `SemanticSource`.
   """
+
+  pixels = None
 
   def __init__(self, name: str, split: str, data_dir: str | None = None):
     """Opens a split, and prepares the data set first where we ship it.
@@ -90,6 +99,7 @@ class FolderSource:
   Attributes:
     class_names: one name a class, by index.
     paths: (image, mask) files, sorted by name.
+    pixels: (K,) int64, of each class in all masks.
   """
 
   def __init__(
@@ -125,7 +135,9 @@ class FolderSource:
     kind = "labels" if instances else "masks"
     self.paths = folder_pairs(root, split, kind)
     with futures.ThreadPoolExecutor() as pool:
-      seen = set().union(*pool.map(self._check_pair, self.paths))
+      counts = sum(pool.map(self._check_pair, self.paths))
+    self.pixels = counts[: len(self.class_names)]
+    seen = set(np.flatnonzero(counts).tolist())
     if seen == {0, 255} and len(self.class_names) == 2 and not label_values:
       raise UserError(
         f"{self.paths[0][1].parent}: the only values are 0 and 255, and 255 "
@@ -162,18 +174,21 @@ class FolderSource:
     check_label(label, len(self.class_names), str(path))
     return label
 
-  def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> set[int]:
+  def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> np.ndarray:
+    """(256,) int64, how often the mask has each value."""
     image_path, mask_path = pair
     label = self._read_label(mask_path)
     image = images.read_as(image_path, self._format)
     check_same_size(image_path, image, mask_path, label.shape)
-    return set(np.unique(label).tolist())
+    return images.count_values(label)
 
 
 class Subset:
   """A random part of a source; a larger part of one seed holds a smaller."""
 
-  def __init__(self, source: Source, fraction: float, seed: int):
+  pixels = None
+
+  def __init__(self, source: SemanticSource, fraction: float, seed: int):
     """Draws the part.
 
     Args:
@@ -192,6 +207,10 @@ class Subset:
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self._source[int(self.indices[index])]
 
+  def label(self, index: int) -> np.ndarray:
+    """See `SemanticSource`."""
+    return self._source.label(int(self.indices[index]))
+
 
 def open_source(
   name: str,
@@ -202,7 +221,7 @@ def open_source(
   label_values: tuple[int, ...] = (),
   instances: bool = False,
   image_format: images.ImageFormat | None = None,
-) -> Source:
+) -> SemanticSource:
   """The source called `name`: 'folder' or a key of `adapters.SEMANTIC`.
 
   Args:
