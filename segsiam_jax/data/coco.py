@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -283,7 +284,10 @@ def _by_image(
 def _are_numbers(value: Any, count: int | None = None) -> bool:
   return (
     isinstance(value, list)
-    and all(isinstance(number, int | float) for number in value)
+    and all(
+      isinstance(number, int | float) and math.isfinite(number)
+      for number in value
+    )
     and count in (None, len(value))
   )
 

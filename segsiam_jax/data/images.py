@@ -136,14 +136,7 @@ def read_label(path: Path, rank: int = 2) -> np.ndarray:
   Returns:
     (H, W) or (D, H, W) uint8.
   """
-  label = _read_numbers(path, rank)
-  if label.dtype != np.uint8:
-    if label.min() < 0 or label.max() > 255:
-      raise UserError(
-        f"{path}: mask values {label.min()}..{label.max()} do not fit 0..255"
-      )
-    label = label.astype(np.uint8)
-  return label
+  return _fitting(path, _read_numbers(path, rank), np.uint8)
 
 
 def count_values(label: np.ndarray) -> np.ndarray:
@@ -156,8 +149,23 @@ def count_values(label: np.ndarray) -> np.ndarray:
 
 
 def read_instances(path: Path, rank: int = 2) -> np.ndarray:
-  """Reads instance ids, 0 for the background, as int32; see `read_label`."""
-  return _read_numbers(path, rank).astype(np.int32)
+  """Reads instance ids, 0 for the background, as int32; see `read_label`.
+
+  Raises:
+    UserError: the file is no such image, or an id is below 0 or above 2^31 - 1.
+  """
+  return _fitting(path, _read_numbers(path, rank), np.int32)
+
+
+def _fitting(path: Path, numbers: np.ndarray, dtype: type) -> np.ndarray:
+  """Integers as another type; an error, not another number, if one is none."""
+  low, high, most = int(numbers.min()), int(numbers.max()), np.iinfo(dtype).max
+  if low < 0 or high > most:
+    raise UserError(
+      f"{path}: mask values {low}..{high} do not fit 0..{most}; number them "
+      "anew"
+    )
+  return numbers.astype(dtype, copy=False)
 
 
 def _read_numbers(path: Path, rank: int) -> np.ndarray:

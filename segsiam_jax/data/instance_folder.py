@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
@@ -15,15 +16,16 @@ from segsiam_jax.errors import UserError
 
 CLASSES_FILE = "classes.csv"
 _COLUMNS = ["image", "label", "class"]
+_MOST_IDS = 2**20
 
 
 class InstanceFolderSource:
   """`ROOT/NAME/images/a.png` with `ROOT/NAME/labels/a.png`, matched by name.
 
-  Labels hold a number for every object, up to 16 bits, and 0 for the
-  background. All objects are of one class, or `ROOT/NAME/classes.csv` says
-  what each is, in lines `image,label,class` such as `a,17,cell` under a line
-  with these words. Every pair is checked when the source is opened.
+  Labels hold a number for every object, below 2^31, and 0 for the background.
+  All objects are of one class, or `ROOT/NAME/classes.csv` says what each is, in
+  lines `image,label,class` such as `a,17,cell` under a line with these words.
+  Every pair is checked when the source is opened.
 
   Attributes:
     class_names: as given.
@@ -74,11 +76,10 @@ class InstanceFolderSource:
     path = self.paths[index][1]
     labels = images.read_instances(path)
     crops, classes = [], []
-    for number, window in enumerate(ndimage.find_objects(labels), 1):
-      if window is not None:
-        mask = labels[window] == number
-        crops.append(Crop(window[0].start, window[1].start, mask))
-        classes.append(self._class_of(path, number))
+    for number, window in _objects(labels):
+      mask = labels[window] == number
+      crops.append(Crop(window[0].start, window[1].start, mask))
+      classes.append(self._class_of(path, number))
     return Annotations(
       id=path.stem,
       size=labels.shape,
@@ -108,6 +109,19 @@ class InstanceFolderSource:
             f"of {path.stem}"
           )
     return labels.shape
+
+
+def _objects(labels: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:
+  """The numbers above 0 in (H, W) int32, ascending, and where they are."""
+  numbers = range(int(labels.max()) + 1)
+  if len(numbers) > _MOST_IDS:
+    # Windows are found of all numbers up to the highest, present or not.
+    numbers, places = np.unique(np.append(labels, 0), return_inverse=True)
+    labels = places[:-1].reshape(labels.shape)
+  windows = ndimage.find_objects(labels)
+  for number, window in zip(numbers[1:], windows, strict=True):
+    if window is not None:
+      yield int(number), window
 
 
 def _read_classes(

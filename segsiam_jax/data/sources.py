@@ -5,8 +5,9 @@ classes. It never shuffles, batches or resizes.
 """
 
 import io
+import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent import futures
 from typing import Any, Protocol
 
@@ -15,6 +16,11 @@ import numpy as np
 from segsiam_jax.data import adapters, images, splits
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+# Mask values that `label_values` does not name.
+_STRAY = -1
 
 
 class Source(Protocol):
@@ -91,9 +97,9 @@ class FolderSource:
   """`ROOT/images/NAME.*` with `ROOT/masks/NAME.*`, matched by name.
 
   Masks hold one class index a pixel; 255 is ignored. With `instances` they are
-  `ROOT/labels/NAME.*` instead and hold a number for every object, up to 16
-  bits: class 1 is any object, and examples have their `instances`. Every pair
-  is checked when the source is opened, so that training does not stop at a bad
+  `ROOT/labels/NAME.*` instead and hold a number for every object, below 2^31:
+  class 1 is any object, and examples have their `instances`. Every pair is
+  checked when the source is opened, so that training does not stop at a bad
   file.
 
   Attributes:
@@ -129,21 +135,16 @@ class FolderSource:
     self.class_names = tuple(class_names)
     self._to_index = None
     if label_values:
-      self._to_index = np.full(256, 254, np.uint8)
+      self._to_index = np.full(256, _STRAY, np.int16)
       self._to_index[255] = adapters.IGNORE_LABEL
       self._to_index[list(label_values)] = np.arange(len(label_values))
     kind = "labels" if instances else "masks"
     self.paths = folder_pairs(root, split, kind)
     with futures.ThreadPoolExecutor() as pool:
-      counts = sum(pool.map(self._check_pair, self.paths))
-    self.pixels = counts[: len(self.class_names)]
-    seen = set(np.flatnonzero(counts).tolist())
-    if seen == {0, 255} and len(self.class_names) == 2 and not label_values:
-      raise UserError(
-        f"{self.paths[0][1].parent}: the only values are 0 and 255, and 255 "
-        "means 'ignore'; for black and white masks set "
-        "--config.data.label_values='(0, 255)'"
+      counted = zip(
+        self.paths, pool.map(self._check_pair, self.paths), strict=True
       )
+      self._tally(counted, checks_white=not (label_values or instances))
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -166,13 +167,53 @@ class FolderSource:
     label = values = images.read_label(path, self._rank)
     if self._to_index is not None:
       label = self._to_index[values]
-      if (label == 254).any():
-        stray = np.unique(values[label == 254])
+      if (label == _STRAY).any():
+        stray = np.unique(values[label == _STRAY])
         raise UserError(
           f"{path}: values {_listed(stray)} are not in config.data.label_values"
         )
+      label = label.astype(np.uint8)
     check_label(label, len(self.class_names), str(path))
     return label
+
+  def _tally(
+    self,
+    counted: Iterable[tuple[tuple[pathlib.Path, pathlib.Path], np.ndarray]],
+    checks_white: bool,
+  ) -> None:
+    """Adds up the pixels of classes.
+
+    Args:
+      counted: pairs, and (256,) how often the mask has each value.
+      checks_white: whether 255 may have been meant as white, not as 'ignore'.
+
+    Raises:
+      UserError: it looks so in most masks; a warning tells of a few.
+    """
+    total = np.zeros(256, np.int64)
+    white, others = [], 0
+    for (_, mask_path), counts in counted:
+      total += counts
+      if counts[1:255].any():
+        others += 1
+      elif counts[255]:
+        white.append(mask_path)
+    self.pixels = total[: len(self.class_names)]
+    if not (white and checks_white):
+      return
+    of_two = len(self.class_names) == 2
+    values = "='(0, 255)'" if of_two else " and two classes"
+    message = (
+      f"{white[0]}: the only values are 0 and 255, and 255 means 'ignore' (so "
+      f"in {len(white)} of {len(self.paths)} masks); for black and white masks "
+      f"set --config.data.label_values{values}"
+    )
+    if len(white) >= others:
+      raise UserError(
+        f"{message}; where 255 does mean 'ignore', set it to "
+        f"'{tuple(range(len(self.class_names)))}'"
+      )
+    _logger.warning("%s", message)
 
   def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> np.ndarray:
     """(256,) int64, how often the mask has each value."""

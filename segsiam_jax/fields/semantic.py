@@ -133,6 +133,8 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
       "data.label_values",
       f"expected one value for each of the {len(data.class_names)} classes",
     )
+  if len(set(data.label_values)) != len(data.label_values):
+    fail("data.label_values", "two classes have the same value")
   if len(set(data.class_names)) != len(data.class_names):
     fail("data.class_names", "two classes have the same name")
   if any(data.eval_image_size) and (

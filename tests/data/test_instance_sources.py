@@ -220,6 +220,10 @@ def spoil_box(root, file, content):
   content["annotations"][1]["bbox"] = [1, 2, 3]
 
 
+def spoil_nan(root, file, content):
+  content["annotations"][1]["bbox"] = [1, 2, float("nan"), 3]
+
+
 def spoil_no_box(root, file, content):
   content["annotations"][1]["bbox"] = None
 
@@ -242,6 +246,7 @@ def spoil_no_box(root, file, content):
     (spoil_runs, r"annotation 6: run lengths of 14 pixels in an image of 1200"),
     (spoil_name, r"two categories have the name 'person'"),
     (spoil_box, r"annotation 6: bbox \[1, 2, 3\] is not"),
+    (spoil_nan, r"annotation 6: bbox \[1, 2, nan, 3\] is not"),
     (spoil_no_box, r"annotation 6: bbox None is not"),
   ],
 )
@@ -345,6 +350,32 @@ def test_label_images(labels):
   empty = source.annotations(1)
   assert empty.boxes.shape == (0, 4) and empty.ground_truth().masks == []
   assert len(InstanceFolderSource(str(labels), "train[1:]", ("cell",))) == 1
+
+
+@pytest.mark.parametrize("value", [-1, 3_000_000_000, 2**32 + 5])
+def test_label_images_with_ids_that_do_not_fit(labels, value):
+  path = labels / "train/labels/a.png"
+  ids = np.asarray(Image.open(path)).astype(np.int64)
+  path.unlink()
+  np.save(path.with_suffix(".npy"), np.where(ids == ids.max(), value, ids))
+  with pytest.raises(UserError, match=rf"a.npy: mask values .*{value}"):
+    InstanceFolderSource(str(labels), "train", ("cell",))
+
+
+def test_label_images_with_high_ids(labels):
+  """The objects are those of low ids, in no more memory."""
+  expected = InstanceFolderSource(str(labels), "train", ("cell",))
+  expected = expected.annotations(0)
+  path = labels / "train/labels/a.png"
+  ids = np.asarray(Image.open(path)).astype(np.int64)
+  path.unlink()
+  high = np.where(ids > 0, 2**31 - 1 - ids.max() + ids, 0)
+  np.save(path.with_suffix(".npy"), high)
+  found = InstanceFolderSource(str(labels), "train", ("cell",)).annotations(0)
+  np.testing.assert_array_equal(found.boxes, expected.boxes)
+  for one, other in zip(found.masks, expected.masks, strict=True):
+    np.testing.assert_array_equal(one.mask, other.mask)
+  assert len(found.boxes) > 1
 
 
 def test_classes_of_label_images(labels):
