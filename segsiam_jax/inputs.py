@@ -245,6 +245,8 @@ def check_together(
   """Raises `UserError` if both splits do not go together."""
   if config.task == "siamese" and not config.data.shared_identities:
     identities.check_disjoint(train.source, test.source)
+  if not config.data.allow_overlap:
+    sources.check_overlap(train.source, test.source)
   if config.task == "instance":
     check_classes(config, test.source, train.source.class_names)
 

@@ -1,6 +1,6 @@
 """The objects of an image: the canonical instance example and its parts.
 
-An instance source has, beside `len()` and `class_names`, two ways to read:
+An instance source has, beside what a `sources.Source` has, two ways to read:
 `source[index]` is a dictionary with `image` (H, W, C) uint8 and `objects`, an
 `Annotations`; `source.annotations(index)` is the latter alone, which needs no
 image. `source.category_ids` are the classes' numbers in the data set's own
@@ -119,6 +119,8 @@ class InstanceSource(Protocol):
 
   def __getitem__(self, index: int) -> dict[str, Any]: ...
 
+  def keys(self) -> list[str]: ...
+
   def annotations(self, index: int) -> Annotations: ...
 
 
@@ -185,6 +187,9 @@ class OneClass:
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = self._source[index]
     return example | {"objects": _in_one(example["objects"])}
+
+  def keys(self) -> list[str]:
+    return self._source.keys()
 
   def annotations(self, index: int) -> Annotations:
     return _in_one(self._source.annotations(index))

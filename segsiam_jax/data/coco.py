@@ -12,6 +12,7 @@ import numpy as np
 
 from segsiam_jax.data import images, splits
 from segsiam_jax.data.annotations import Annotations, Crop
+from segsiam_jax.data.sources import real_paths
 from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class CocoSource:
     return len(self._images)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    path = self._folder / self._images[index]["file_name"]
+    path = self._path(index)
     image = images.read_as(path, self._format)
     objects = self.annotations(index)
     if image.shape[:2] != objects.size:
@@ -98,6 +99,13 @@ class CocoSource:
         "says)"
       )
     return {"image": image, "objects": objects}
+
+  def _path(self, index: int) -> pathlib.Path:
+    return self._folder / self._images[index]["file_name"]
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return real_paths(map(self._path, range(len(self))))
 
   def annotations(self, index: int) -> Annotations:
     """The objects of an image, without reading it."""

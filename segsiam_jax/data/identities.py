@@ -88,6 +88,10 @@ class IdentitySource(Protocol):
 
   def __getitem__(self, index: int) -> dict[str, Any]: ...
 
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    ...
+
 
 class Index:
   """Who is where: the examples of every identity and of every group.
@@ -310,6 +314,11 @@ class Subset(IdentitySource):
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = self._source[int(self.indices[index])]
     return example | {"label": int(self.labels[index])}
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    keys = self._source.keys()
+    return [keys[index] for index in self.indices]
 
 
 def without_singles(source: IdentitySource) -> IdentitySource:

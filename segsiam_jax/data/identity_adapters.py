@@ -246,3 +246,8 @@ class TfdsIdentities(IdentitySource):
       "group": int(self.groups[index]),
       "id": f"{self._name}/{self._split}/{number}",
     }
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    keys = self._images.keys()
+    return [keys[number] for number in self._indices]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from segsiam_jax.data import images, splits
 from segsiam_jax.data.identities import IdentitySource, Pairs
+from segsiam_jax.data.sources import real_paths
 from segsiam_jax.errors import UserError
 
 _logger = logging.getLogger(__name__)
@@ -95,6 +96,10 @@ class ImageFiles(IdentitySource):
       "group": int(self.groups[index]),
       "id": self.ids[index],
     }
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return real_paths(self.paths)
 
 
 def open_identity_folder(root: str, split: str) -> ImageFiles:

@@ -11,7 +11,12 @@ from scipy import ndimage
 
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations, Crop
-from segsiam_jax.data.sources import by_stem, check_same_size, folder_pairs
+from segsiam_jax.data.sources import (
+  by_stem,
+  check_same_size,
+  folder_pairs,
+  real_paths,
+)
 from segsiam_jax.errors import UserError
 
 CLASSES_FILE = "classes.csv"
@@ -70,6 +75,10 @@ class InstanceFolderSource:
   def __getitem__(self, index: int) -> dict[str, Any]:
     image = images.read_as(self.paths[index][0], self._format)
     return {"image": image, "objects": self.annotations(index)}
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return real_paths(image for image, _ in self.paths)
 
   def annotations(self, index: int) -> Annotations:
     """The objects of an image, without reading it."""

@@ -118,6 +118,10 @@ class OmniglotSource(IdentitySource):
   def __getitem__(self, index: int) -> dict[str, Any]:
     return _example(self, self._pixels[index], index)
 
+  def keys(self) -> list[str]:
+    """See `sources.Source`: the zips hold a drawing under the same name."""
+    return list(self.ids)
+
 
 class OneShotRunsSource(IdentitySource):
   """The published one-shot trials: 20 characters, one drawing to know each.
@@ -184,6 +188,10 @@ class OneShotRunsSource(IdentitySource):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return _example(self, self._pixels[index], index)
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`: the zips hold a drawing under the same name."""
+    return list(self.ids)
 
 
 def open_omniglot(

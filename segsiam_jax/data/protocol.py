@@ -49,6 +49,10 @@ class Evaluated(IdentitySource):
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self._source[index]
 
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return self._source.keys()
+
 
 def make_protocol(
   source: IdentitySource,

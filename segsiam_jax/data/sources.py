@@ -6,6 +6,7 @@ classes. It never shuffles, batches or resizes.
 
 import io
 import logging
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from concurrent import futures
@@ -31,6 +32,10 @@ class Source(Protocol):
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+  def keys(self) -> list[str]:
+    """What tells each example from all others, whatever split it is read by."""
+    ...
 
 
 class SemanticSource(Source, Protocol):
@@ -81,6 +86,10 @@ class TfdsSource:
     record = self._records[index]
     image = images.read_image(io.BytesIO(record[self._adapter.image]))
     return {"image": image, "label": self._read_label(record, index)}
+
+  def keys(self) -> list[str]:
+    """See `Source`."""
+    return self._records.keys()
 
   def label(self, index: int) -> np.ndarray:
     """The label of an example alone: (H, W) uint8."""
@@ -155,6 +164,10 @@ class FolderSource:
     if self._instances:
       example["instances"] = images.read_instances(mask_path, self._rank)
     return example | {"label": self._read_label(mask_path)}
+
+  def keys(self) -> list[str]:
+    """See `Source`: the images' files, links followed."""
+    return real_paths(image for image, _ in self.paths)
 
   def label(self, index: int) -> np.ndarray:
     """The label of an example alone: (H, W) or (D, H, W) uint8."""
@@ -248,6 +261,11 @@ class Subset:
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self._source[int(self.indices[index])]
 
+  def keys(self) -> list[str]:
+    """See `Source`."""
+    keys = self._source.keys()
+    return [keys[index] for index in self.indices]
+
   def label(self, index: int) -> np.ndarray:
     """See `SemanticSource`."""
     return self._source.label(int(self.indices[index]))
@@ -279,6 +297,24 @@ def open_source(
       data_dir, split, class_names, label_values, instances, image_format
     )
   return TfdsSource(name, split, data_dir or None)
+
+
+def real_paths(paths: Iterable[pathlib.Path]) -> list[str]:
+  """Absolute paths without links: a file has one of them."""
+  return [os.path.realpath(path) for path in paths]
+
+
+def check_overlap(train: Source, test: Source) -> None:
+  """Raises `UserError` if an example is in both splits."""
+  shared = sorted(set(train.keys()) & set(test.keys()))
+  if shared:
+    raise UserError(
+      f"config.data.train_split and config.data.eval_split share "
+      f"{len(shared)} of {len(test)} evaluation examples, such as {shared[0]}; "
+      "choose splits that share none, such as 'train[:80%]' and 'train[80%:]', "
+      "or, if the evaluation is meant to be of what was trained on, set "
+      "--config.data.allow_overlap=True"
+    )
 
 
 def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
