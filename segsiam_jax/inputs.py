@@ -186,6 +186,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
       queries=settings.queries,
       episodes=settings.episodes,
       within_group=settings.within_group,
+      where=f"{data.name} {split!r}",
     )
     source = Evaluated(source, protocol)
   records = siamese.Contents(source)

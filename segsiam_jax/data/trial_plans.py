@@ -23,7 +23,7 @@ def random_pairs(
     count: at most so many pairs; fewer where there are not as many.
     seed: of the choice.
     within_group: different pairs are of one group.
-    folds: number of folds.
+    folds: number of folds; fewer where there are not as many pairs of a kind.
 
   Returns:
     The pairs, ordered by kind.
@@ -50,6 +50,8 @@ def random_pairs(
     for column in (zip(*rows, strict=True) if rows else ((), (), ()))
   )
   position = np.concatenate([np.arange(len(pairs[same])) for same in pairs])
+  least = min(len(found) for found in pairs.values())
+  folds = max(1, min(folds, least))
   return Pairs(
     first=first,
     second=second,
