@@ -116,6 +116,7 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
   )
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
+  class_balance.check_classes_differ(source, _named(config, train), train)
   rows = semantic.SemanticRows(
     image_size=image_size(config, train),
     channels=data.channels,
@@ -127,6 +128,12 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
     image_dtype=data.image_dtype,
   )
   return Opened(source, rows)
+
+
+def _named(config: ml_collections.ConfigDict, train: bool) -> str:
+  """What to call a split in a message."""
+  name = "train_split" if train else "eval_split"
+  return f"config.data.{name} = {config.data[name]!r}"
 
 
 def image_size(
@@ -159,7 +166,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
     if data.singles == "drop":
       source = identities.without_singles(source)
     identities.check_identities(
-      source, f"{data.name} {split!r}", singles=data.singles == "keep"
+      source, _named(config, train), singles=data.singles == "keep"
     )
     plan = sampling.make_plan(
       identities.Index.of(source),
@@ -186,7 +193,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
       queries=settings.queries,
       episodes=settings.episodes,
       within_group=settings.within_group,
-      where=f"{data.name} {split!r}",
+      where=_named(config, train),
     )
     source = Evaluated(source, protocol)
   records = siamese.Contents(source)
@@ -213,6 +220,7 @@ def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
     source = instance_tfds.TfdsInstances(data.name, split, data.dir or None)
   if data.one_class:
     source = annotations.OneClass(source, data.one_class)
+  annotations.check_objects(source, _named(config, train), train)
   if mask_size and source.annotations(0).masks is None:
     raise UserError(
       f"{data.dir}: {split} has boxes and no masks; config.model.name = "

@@ -1,5 +1,6 @@
 """How often the classes of semantic segmentation occur, and their weights."""
 
+import logging
 from concurrent import futures
 from typing import Literal
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from segsiam_jax.data.images import count_values
 from segsiam_jax.data.sources import SemanticSource
+from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 # No class weighs more than this many times another.
 MOST = 50.0
@@ -30,6 +34,50 @@ def class_pixels(source: SemanticSource) -> np.ndarray:
 
   with futures.ThreadPoolExecutor() as pool:
     return sum(pool.map(count, range(len(source))))
+
+
+def classes_seen(source: SemanticSource) -> np.ndarray:
+  """Classes that label a pixel, ascending: two of them, or all if counted."""
+  if source.pixels is not None:
+    return np.flatnonzero(source.pixels)
+  seen = np.zeros(len(source.class_names), bool)
+  for index in range(len(source)):
+    seen |= count_values(source.label(index))[: len(seen)] > 0
+    if seen.sum() > 1:
+      break
+  return np.flatnonzero(seen)
+
+
+def check_classes_differ(
+  source: SemanticSource, where: str, train: bool
+) -> None:
+  """Tells where masks have no foreground, and of classes without a pixel.
+
+  Args:
+    source: of a split.
+    where: its name, for the message.
+    train: whether it is trained on, which makes that an error.
+
+  Raises:
+    UserError: one class has all the pixels to learn from, or none has any.
+  """
+  seen = classes_seen(source)
+  if len(seen) > 1:
+    absent = [
+      name for index, name in enumerate(source.class_names) if index not in seen
+    ]
+    if absent and source.pixels is not None:
+      _logger.warning("%s: no pixel is of class %s", where, ", ".join(absent))
+    return
+  problem = "all pixels are ignored (255)"
+  if len(seen):
+    problem = f"all pixels are of class {source.class_names[seen[0]]!r}"
+  if train:
+    raise UserError(
+      f"{where}: {problem}, so that there is nothing to learn; check the masks "
+      "and config.data.class_names, or choose other examples"
+    )
+  _logger.warning("%s: %s; scores say little", where, problem)
 
 
 def class_weights(

@@ -73,3 +73,70 @@ def test_weights_that_are_all_zero_are_refused(tiny_config):
   tiny_config.loss.class_weights = (0.0, 0.0)
   with pytest.raises(UserError, match="every class weighs 0"):
     validate(tiny_config)
+
+
+@pytest.mark.parametrize(
+  ("value", "problem"),
+  [
+    (0, "all pixels are of class 'background'"),
+    (1, "all pixels are of class 'disc'"),
+    (255, "all pixels are ignored"),
+  ],
+)
+def test_masks_of_one_class_teach_nothing(
+  tmp_path, tiny_config, value, problem
+):
+  _write(tmp_path, [np.full((4, 4), value, np.uint8)] * 3)
+  config = tiny_config
+  config.data.dir = str(tmp_path)
+  if value == 255:
+    # Who says which values there are means 'ignore'.
+    config.data.label_values = (0, 1)
+  with pytest.raises(UserError, match=f"train_split = 'train': {problem}"):
+    inputs.open_inputs(config, train=True)
+
+
+def test_evaluation_of_one_class_is_told(tmp_path, tiny_config, caplog):
+  _write(tmp_path, [np.zeros((4, 4), np.uint8)] * 3)
+  tiny_config.data.update(dir=str(tmp_path), eval_split="train")
+  inputs.open_inputs(tiny_config, train=False)
+  assert "eval_split = 'train': all pixels are of class 'back" in caplog.text
+
+
+def test_classes_without_a_pixel_are_told(tmp_path, tiny_config, caplog):
+  _write(tmp_path, [np.eye(4, dtype=np.uint8)] * 3)
+  tiny_config.data.update(
+    dir=str(tmp_path), class_names=("ground", "line", "moss", "fern")
+  )
+  inputs.open_inputs(tiny_config, train=True)
+  assert "no pixel is of class moss, fern" in caplog.text
+
+
+def test_a_part_without_foreground_is_refused(tmp_path, tiny_config):
+  """Of a source that has counted nothing, labels are looked at."""
+  labels = [np.zeros((4, 4), np.uint8)] * 20
+  labels[7] = np.eye(4, dtype=np.uint8)
+  _write(tmp_path, labels)
+  config = tiny_config
+  config.data.dir = str(tmp_path)
+  assert len(inputs.open_inputs(config, train=True).source) == 20
+  config.data.train_fraction = 0.05
+  seen = set()
+  for seed in range(40):
+    config.seed = seed
+    try:
+      (index,) = inputs.open_inputs(config, train=True).source.indices
+      seen.add(int(index))
+    except UserError as error:
+      assert "all pixels are of class 'background'" in str(error)
+  assert seen <= {7}
+
+
+def test_a_tfds_set_is_looked_at_until_two_classes_are_seen(tiny_config):
+  source = sources.open_source("digit_scenes/trimap", "test[:3]")
+  assert len(class_balance.classes_seen(source)) >= 2
+  slow = np.zeros(3, np.int64)
+  for index in range(3):
+    label = source[index]["label"]
+    slow += [np.count_nonzero(label == value) for value in range(3)]
+  assert class_balance.class_pixels(source).tolist() == slow.tolist()

@@ -9,6 +9,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from segsiam_jax import inputs
+from segsiam_jax.config import default_config
 from segsiam_jax.data.annotations import OneClass
 from segsiam_jax.data.coco import CocoSource, run_pixels
 from segsiam_jax.data.images import ImageFormat
@@ -433,3 +435,22 @@ def test_bad_label_images_are_named(labels):
   path.unlink()
   with pytest.raises(UserError, match="no mask for 1 of 2 images"):
     InstanceFolderSource(str(labels), "train", ("cell",))
+
+
+@pytest.mark.parametrize("name", ["folder", "coco"])
+def test_training_without_objects_is_refused(labels, tmp_path, name, caplog):
+  config = default_config("instance", "mask_rcnn")
+  config.data.update(name=name, dir=str(tmp_path), class_names=("cell",))
+  if name == "folder":
+    # The second image has none.
+    config.data.update(train_split="train[1:]", eval_split="train[1:]")
+  else:
+    file, content = make_coco(tmp_path)
+    for one in content["annotations"]:
+      one["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    config.data.update(train_split="val", eval_split="val", class_names=())
+  with pytest.raises(UserError, match="train_split = .* there is no object"):
+    inputs.open_inputs(config, train=True)
+  inputs.open_inputs(config, train=False)
+  assert "there is no object in any of" in caplog.text

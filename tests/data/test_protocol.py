@@ -100,8 +100,12 @@ def test_a_set_is_refused_when_it_is_opened(tmp_path):
   write_identities(tmp_path / "test", ["ada", "bob"], 1, seed=0)
   write_identities(tmp_path / "one", ["ada"], 3, seed=0)
   config = make_siamese_config(tmp_path)
-  with pytest.raises(UserError, match="^folder 'test': no identity has two"):
+  with pytest.raises(
+    UserError, match="eval_split = 'test': no identity has two"
+  ):
     inputs.open_inputs(config, train=False)
   config.data.eval_split = "one"
-  with pytest.raises(UserError, match="^folder 'one': there is one identity"):
+  with pytest.raises(
+    UserError, match="eval_split = 'one': there is one identity"
+  ):
     inputs.open_inputs(config, train=False)
