@@ -77,7 +77,7 @@ def read_as(path: Path, wanted: ImageFormat | None) -> np.ndarray:
     path,
     dtype=wanted.dtype,
     rank=wanted.rank,
-    keep_alpha=wanted.channels in (2, 4),
+    channels=wanted.channels,
   )
   try:
     return to_channels(image, wanted.channels)
@@ -93,6 +93,7 @@ def read_image(
   dtype: str = "uint8",
   rank: int = 2,
   keep_alpha: bool = False,
+  channels: int | None = None,
 ) -> np.ndarray:
   """Reads an image or a volume.
 
@@ -103,8 +104,11 @@ def read_image(
       scaled or cut off.
     rank: 2 for images, of which the pages of a TIFF are channels, or 3 for
       volumes, of which they are slices.
-    keep_alpha: whether transparency is a channel; else it is left out, which a
-      message says once.
+    keep_alpha: whether transparency, or a fourth sample of RGB, is a channel;
+      else it is left out, which a message says once.
+    channels: that are wanted, None for any number. Transparency that makes up
+      the number is kept. A volume that is one slice of another number of colour
+      planes is refused: most likely they were meant as slices.
 
   Returns:
     See `read_as`; C is the file's own.
@@ -117,7 +121,11 @@ def read_image(
     image = _arranged(decoded, rank)
   except ValueError as error:
     raise UserError(f"{path}: not a readable image ({error})") from error
-  if decoded.alpha and not keep_alpha:
+  if complaint := _planes_of_colour(decoded, rank):
+    if channels not in (None, image.shape[-1]):
+      raise UserError(f"{path}: {complaint}")
+    _warn_once(f"{path}: {complaint}")
+  if decoded.alpha and not keep_alpha and channels != image.shape[-1]:
     image = image[..., :-1]
     _say_alpha_is_dropped()
   if image.dtype == bool:
@@ -171,9 +179,12 @@ def _fitting(path: Path, numbers: np.ndarray, dtype: type) -> np.ndarray:
 def _read_numbers(path: Path, rank: int) -> np.ndarray:
   """One integer a pixel."""
   try:
-    numbers = _arranged(decode(path, colors=False), rank)
+    decoded = decode(path, colors=False)
+    numbers = _arranged(decoded, rank)
   except ValueError as error:
     raise UserError(f"{path}: not a readable mask ({error})") from error
+  if complaint := _planes_of_colour(decoded, rank):
+    raise UserError(f"{path}: {complaint}")
   if numbers.shape[-1] != 1:
     raise UserError(
       f"{path}: a mask holds one number a pixel, but this file has "
@@ -225,6 +236,24 @@ def _arranged(decoded: Decoded, rank: int) -> np.ndarray:
   return array if array.ndim == rank + 1 else array[None]
 
 
+def _planes_of_colour(decoded: Decoded, rank: int) -> str:
+  """A complaint where a volume is one slice, of colours in planes; or ''.
+
+  So tifffile saves a stack of 3 or 4 slices unless it is told not to.
+  """
+  array, axes, _ = decoded
+  planes, _, rest = axes.partition("Y")
+  if rank != 3 or not planes.endswith("S") or rest != "X":
+    return ""
+  *pages, count = array.shape[: len(planes)]
+  if count == 1 or np.prod(pages) != 1:
+    return ""
+  return (
+    f"{count} planes of colour, not slices; save slices with tifffile's "
+    "photometric='minisblack'"
+  )
+
+
 def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
   bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
   have = have.newbyteorder("=")
@@ -243,9 +272,15 @@ def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
 
 
 @functools.cache
+def _warn_once(message: str) -> None:
+  _logger.warning("%s", message)
+
+
+@functools.cache
 def _say_alpha_is_dropped() -> None:
   _logger.info(
-    "transparency is left out; with config.data.channels = 4 it is a channel"
+    "transparency, or a fourth sample of RGB, is left out; with "
+    "config.data.channels = 4 it is a channel"
   )
 
 
