@@ -12,7 +12,7 @@ import numpy as np
 
 from segsiam_jax.data import images, splits
 from segsiam_jax.data.annotations import Annotations, Crop
-from segsiam_jax.data.sources import real_paths
+from segsiam_jax.data.folders import real_paths
 from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)

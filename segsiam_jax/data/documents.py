@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.data import images, pages, scans, splits
+from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import IdentitySource, Trials
-from segsiam_jax.data.sources import real_paths
 from segsiam_jax.errors import UserError
 
 # A copy is looked for among so many pages.

@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.data import images, splits
+from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import (
   IdentitySource,
   Pairs,
   digest,
   number_equals,
 )
-from segsiam_jax.data.sources import real_paths
 from segsiam_jax.errors import UserError
 
 _logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations, Crop
-from segsiam_jax.data.sources import (
+from segsiam_jax.data.folders import (
   by_stem,
   check_same_size,
   folder_pairs,
