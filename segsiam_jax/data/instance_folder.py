@@ -1,6 +1,7 @@
 """Folders of images with instance-label images beside them."""
 
 import csv
+import logging
 import pathlib
 from collections.abc import Iterator
 from concurrent import futures
@@ -18,6 +19,8 @@ from segsiam_jax.data.folders import (
   real_paths,
 )
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 CLASSES_FILE = "classes.csv"
 _COLUMNS = ["image", "label", "class"]
@@ -66,8 +69,21 @@ class InstanceFolderSource:
     folder = self.paths[0][0].parents[1]
     self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
     with futures.ThreadPoolExecutor() as pool:
-      sizes = list(pool.map(self._check_pair, self.paths))
+      sizes, numbers = zip(*pool.map(self._check_pair, self.paths), strict=True)
     self.sizes = np.array(sizes, np.int64)
+    white = [
+      path
+      for (_, path), found in zip(self.paths, numbers, strict=True)
+      if found == [255]
+    ]
+    if white:
+      _logger.warning(
+        "%s: the only values are 0 and 255 (so in %d of %d files), which makes "
+        "all that is white one object; number the objects from 1 on",
+        white[0],
+        len(white),
+        len(self.paths),
+      )
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -105,19 +121,21 @@ class InstanceFolderSource:
 
   def _check_pair(
     self, pair: tuple[pathlib.Path, pathlib.Path]
-  ) -> tuple[int, int]:
+  ) -> tuple[tuple[int, int], list[int]]:
+    """The size of the labels, and the numbers of their objects."""
     image_path, path = pair
     labels = images.read_instances(path)
     image = images.read_as(image_path, self._format)
     check_same_size(image_path, image, path, labels.shape)
+    numbers = np.unique(labels[labels > 0]).tolist()
     if self._classes is not None:
-      for number in np.unique(labels[labels > 0]).tolist():
+      for number in numbers:
         if (path.stem, number) not in self._classes:
           raise UserError(
             f"{path.parents[1] / CLASSES_FILE}: has no line for label {number} "
             f"of {path.stem}"
           )
-    return labels.shape
+    return labels.shape, numbers
 
 
 def _objects(labels: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:

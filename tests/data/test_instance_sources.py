@@ -364,6 +364,17 @@ def test_label_images_with_ids_that_do_not_fit(labels, value):
     InstanceFolderSource(str(labels), "train", ("cell",))
 
 
+def test_black_and_white_label_images_are_told(labels, caplog):
+  InstanceFolderSource(str(labels), "train", ("cell",))
+  assert not caplog.messages
+  path = labels / "train/labels/a.png"
+  ids = np.asarray(Image.open(path))
+  Image.fromarray((ids > 0) * np.uint8(255)).save(path)
+  InstanceFolderSource(str(labels), "train", ("cell",))
+  (message,) = caplog.messages
+  assert "a.png: the only values are 0 and 255 (so in 1 of 2" in message
+
+
 def test_label_images_with_high_ids(labels):
   """The objects are those of low ids, in no more memory."""
   expected = InstanceFolderSource(str(labels), "train", ("cell",))
