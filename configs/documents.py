@@ -68,6 +68,7 @@ def get_config(arg: str = ""):
     config.data.train_split = "validation"
     config.data.eval_split = "validation"
     config.data.shared_identities = True
+    config.data.allow_overlap = True
     config.data.image_size = (48, 32)
     config.model.width = 8
     config.batch.per_identity = 2

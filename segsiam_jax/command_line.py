@@ -11,6 +11,8 @@ from absl import flags
 
 from segsiam_jax.errors import Preempted, UserError
 
+_logger = logging.getLogger(__name__)
+
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75
 
@@ -44,6 +46,7 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
   """Like absl's parser, but a mistake is one line and exit code 2."""
   try:
+    keep_last(argv)
     name_workdir_config(argv)
     rest = flags.FLAGS(argv)
     if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -70,6 +73,36 @@ def _in_a_line(error: Exception) -> str:
   if trace:  # Of a config file that raised: what it said is the last line.
     first += rest.strip().splitlines()[-1]
   return " ".join(first.split())
+
+
+def keep_last(argv: list[str]) -> None:
+  """Of a --config.FIELD that is given several times only the last one counts.
+
+  ml_collections would append tuples to one another, but take the last of all
+  other values. A message names such a field. Changes `argv` in place, as the
+  flag of the config reads `sys.argv`.
+  """
+  last: dict[str, tuple[int, int]] = {}
+  dropped: list[int] = []
+  repeated: dict[str, None] = {}
+  for index, flag in enumerate(argv):
+    match = re.fullmatch(r"--?(?:no)?(config\.[^=]+)(=.*)?", flag, re.DOTALL)
+    if not match:
+      continue
+    value = argv[index + 1 : index + 2]
+    own = match[2] is not None or not value or value[0].startswith("-")
+    if match[1] in last:
+      dropped += range(*last[match[1]])
+      repeated[match[1]] = None
+    last[match[1]] = (index, index + (1 if own else 2))
+  for index in sorted(dropped, reverse=True):
+    del argv[index]
+  if repeated:
+    log_to_stderr()
+    _logger.warning(
+      "given several times, of which the last counts: %s",
+      ", ".join(f"--{name}" for name in repeated),
+    )
 
 
 def name_workdir_config(argv: list[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from segsiam_jax.data import (
   annotations,
+  class_balance,
   coco,
   identities,
   identity_sets,
@@ -115,6 +116,7 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
   )
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
+  class_balance.check_classes_differ(source, _named(config, train), train)
   rows = semantic.SemanticRows(
     image_size=image_size(config, train),
     channels=data.channels,
@@ -126,6 +128,12 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
     image_dtype=data.image_dtype,
   )
   return Opened(source, rows)
+
+
+def _named(config: ml_collections.ConfigDict, train: bool) -> str:
+  """What to call a split in a message."""
+  name = "train_split" if train else "eval_split"
+  return f"config.data.{name} = {config.data[name]!r}"
 
 
 def image_size(
@@ -158,7 +166,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
     if data.singles == "drop":
       source = identities.without_singles(source)
     identities.check_identities(
-      source, f"{data.name} {split!r}", singles=data.singles == "keep"
+      source, _named(config, train), singles=data.singles == "keep"
     )
     plan = sampling.make_plan(
       identities.Index.of(source),
@@ -185,6 +193,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
       queries=settings.queries,
       episodes=settings.episodes,
       within_group=settings.within_group,
+      where=_named(config, train),
     )
     source = Evaluated(source, protocol)
   records = siamese.Contents(source)
@@ -211,6 +220,7 @@ def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
     source = instance_tfds.TfdsInstances(data.name, split, data.dir or None)
   if data.one_class:
     source = annotations.OneClass(source, data.one_class)
+  annotations.check_objects(source, _named(config, train), train)
   if mask_size and source.annotations(0).masks is None:
     raise UserError(
       f"{data.dir}: {split} has boxes and no masks; config.model.name = "
@@ -244,6 +254,8 @@ def check_together(
   """Raises `UserError` if both splits do not go together."""
   if config.task == "siamese" and not config.data.shared_identities:
     identities.check_disjoint(train.source, test.source)
+  if not config.data.allow_overlap:
+    sources.check_overlap(train.source, test.source)
   if config.task == "instance":
     check_classes(config, test.source, train.source.class_names)
 
@@ -267,9 +279,6 @@ def check_classes(
   )
 
 
-# Examples that class weights are counted in.
-_MOST_LABELS = 1000
-
 _OPENERS = {
   "instance": _instance,
   "semantic": _semantic,
@@ -277,16 +286,16 @@ _OPENERS = {
 }
 
 
-def class_pixels(config: ml_collections.ConfigDict) -> np.ndarray:
-  """Pixels of each class in the training split, for class weights.
+def class_pixels(
+  config: ml_collections.ConfigDict,
+  source: sources.SemanticSource | None = None,
+) -> np.ndarray:
+  """(K,) int64 pixels of each class in the training split.
 
-  Returns:
-    (K,) int64, of at most a thousand examples, evenly spread.
+  Args:
+    config: a valid configuration.
+    source: of the training split; None to open it.
   """
-  source = _OPENERS[config.task](config, True).source
-  step = -(-len(source) // _MOST_LABELS)
-  counts = np.zeros(len(source.class_names), np.int64)
-  for index in range(0, len(source), step):
-    label = source[index]["label"]
-    counts += np.bincount(label[label != 255].ravel(), minlength=len(counts))
-  return counts
+  if source is None:
+    source = _OPENERS[config.task](config, True).source
+  return class_balance.class_pixels(source)

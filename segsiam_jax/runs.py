@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from segsiam_jax import (
   checkpoint,
@@ -18,6 +17,7 @@ from segsiam_jax import (
   tasks,
   workdir_config,
 )
+from segsiam_jax.data import class_balance, sources
 from segsiam_jax.errors import UserError
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree, Task
@@ -45,27 +45,31 @@ _IDENTITY = (
 
 
 def with_data(
-  config: ml_collections.ConfigDict, class_names: tuple[str, ...]
+  config: ml_collections.ConfigDict,
+  class_names: tuple[str, ...],
+  training: sources.Source | None = None,
 ) -> ml_collections.ConfigDict:
   """A copy that knows its classes and their weights.
 
   So prediction needs no data set, and evaluation the same loss.
+
+  Args:
+    config: of the run.
+    class_names: of the training split.
+    training: that split, if it is open.
   """
   config = config.copy_and_resolve_references()
   config.data.class_names = tuple(class_names)
   loss = config.get("loss", {})
   if loss.get("balance", "none") != "none" and not loss.class_weights:
-    counts = np.maximum(inputs.class_pixels(config), 1)
-    rarity = counts.sum() / counts
-    if loss.balance == "inverse_sqrt":
-      rarity = np.sqrt(rarity)
-    weights = rarity / rarity.mean()
-    loss.class_weights = tuple(round(float(x), 4) for x in weights)
+    pixels = inputs.class_pixels(config, training)
+    loss.class_weights = class_balance.class_weights(pixels, loss.balance)
+    named = zip(class_names, loss.class_weights, strict=True)
     _logger.info(
       "class weights: %s",
       ", ".join(
-        f"{name} {weight}"
-        for name, weight in zip(class_names, loss.class_weights, strict=True)
+        f"{name} {weight}" if weight else f"{name} 0 (does not occur)"
+        for name, weight in named
       ),
     )
   return config

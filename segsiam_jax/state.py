@@ -1,5 +1,6 @@
 """The training state, and the optimizers that change it."""
 
+import collections
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -100,12 +101,13 @@ def make_schedule(
       peak, peak * config.end_factor, config.power, rest
     )
   elif config.schedule == "step":
-    # A dictionary by step: boundaries are fractions of all steps.
-    boundaries = {
-      round(fraction * total_steps) - warmup: config.step_factor
+    # Two fractions of all steps may be one step: there it drops twice.
+    drops = collections.Counter(
+      round(fraction * total_steps) - warmup
       for fraction in config.step_boundaries
-    }
-    decay = optax.piecewise_constant_schedule(peak, boundaries)
+    )
+    factors = {step: config.step_factor**n for step, n in drops.items()}
+    decay = optax.piecewise_constant_schedule(peak, factors)
   else:
     raise ValueError(f"unknown schedule {config.schedule!r}")
   if not warmup:

@@ -64,7 +64,8 @@ def train_and_evaluate(
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
   inputs.check_together(config, train_data, eval_data)
-  config = runs.with_data(config, train_data.source.class_names)
+  source = train_data.source
+  config = runs.with_data(config, source.class_names, source)
   runs.check_same_run(config, workdir)
   _logger.info(
     "%s: %d examples to train on, %d to evaluate on, %d classes",

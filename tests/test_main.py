@@ -75,6 +75,14 @@ def test_flags(run):
   assert not run.workdir.exists()
 
 
+def test_tuples_given_twice_are_not_appended(run):
+  names = "--config.data.class_names="
+  twice = (names + "('a', 'b', 'c')", names + "('a', 'a')")
+  result = run(run.config, f"--workdir={run.workdir}", *twice)
+  fails(result, "config.data.class_names = ('a', 'a'): two classes")
+  assert "the last counts: --config.data.class_names" in result[1]
+
+
 def test_predict_needs_a_trained_workdir(run):
   fails(run(f"--workdir={run.workdir}", "--mode=predict"), "config.json")
 

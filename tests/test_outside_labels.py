@@ -156,6 +156,7 @@ def test_the_rand_score_is_that_of_the_files(colours, tmp_path, fit):
     config,
     data__dir=str(root),
     data__train_split="test",
+    data__allow_overlap=True,
     data__class_names=("ground", "disc"),
     loss__class_weights=(1.0, 1.0),
     data__fit=fit,
@@ -217,6 +218,7 @@ def test_labels_of_a_tfds_set(colours, tmp_path):
     dir=str(tmp_path / "tfds"),
     train_split="train",
     eval_split="train",
+    allow_overlap=True,
     class_names=(),
     fit="resize",
   )

@@ -62,6 +62,28 @@ def test_step_drops_at_fractions_of_all_steps(optimizer):
   )
 
 
+@pytest.mark.parametrize(
+  ("boundaries", "expected"),
+  [
+    # Of ten steps, both of the first two are step 6.
+    ((0.55, 0.6), {5: 1, 6: 0.01, 10: 0.01}),
+    ((0.5, 0.5), {4: 1, 5: 0.01}),
+    ((0.5, 0.5, 0.52, 0.8), {4: 1, 5: 1e-3, 7: 1e-3, 8: 1e-4}),
+    ((0.0, 0.0), {0: 0.01, 10: 0.01}),
+  ],
+)
+def test_boundaries_of_one_step_drop_as_often(optimizer, boundaries, expected):
+  values = rates(
+    optimizer,
+    10,
+    schedule="step",
+    step_boundaries=boundaries,
+    step_factor=0.1,
+  )
+  found = values[list(expected)] / 1e-3
+  np.testing.assert_allclose(found, list(expected.values()), rtol=1e-4)
+
+
 def test_weight_decay_is_for_kernels():
   params = {
     "conv": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},

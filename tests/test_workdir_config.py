@@ -105,3 +105,38 @@ def test_flags_change_the_workdir_s_config(flags, named, monkeypatch):
     assert flag == "--config"
     assert path.endswith(f"workdir_config.py:{named}")
     assert argv[2:] == list(flags)
+
+
+@pytest.mark.parametrize(
+  ("flags", "kept", "told"),
+  [
+    (("--config.a=(1,)", "--config.a=(2,)"), ("--config.a=(2,)",), "a"),
+    (
+      ("-config.a", "(1,)", "--config.b=2", "--config.a", "(2,)", "--c=3"),
+      ("--config.b=2", "--config.a", "(2,)", "--c=3"),
+      "a",
+    ),
+    (
+      ("--config.a=1", "--config.a=2", "--config.ab=0", "--config.a=3"),
+      ("--config.ab=0", "--config.a=3"),
+      "a",
+    ),
+    (("--config.a", "--noconfig.a", "--x"), ("--noconfig.a", "--x"), "a"),
+    (
+      ("--config=a.py", "--set=a=1", "--set=a=2", "--config.a=1"),
+      ("--config=a.py", "--set=a=1", "--set=a=2", "--config.a=1"),
+      None,
+    ),
+  ],
+)
+def test_a_field_given_twice_has_its_last_value(
+  flags, kept, told, monkeypatch, caplog
+):
+  monkeypatch.setattr(command_line, "log_to_stderr", lambda: None)
+  argv = ["main", *flags]
+  command_line.keep_last(argv)
+  assert argv == ["main", *kept]
+  if told is None:
+    assert not caplog.messages
+  else:
+    assert caplog.messages[0].endswith(f"the last counts: --config.{told}")

@@ -1,6 +1,6 @@
 """The objects of an image: the canonical instance example and its parts.
 
-An instance source has, beside `len()` and `class_names`, two ways to read:
+An instance source has, beside what a `sources.Source` has, two ways to read:
 `source[index]` is a dictionary with `image` (H, W, C) uint8 and `objects`, an
 `Annotations`; `source.annotations(index)` is the latter alone, which needs no
 image. `source.category_ids` are the classes' numbers in the data set's own
@@ -9,12 +9,16 @@ decoding the images would tell. Class 0 is the background, so that class k is
 `class_names[k - 1]`.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.detection import GroundTruth, encode_mask
+
+_logger = logging.getLogger(__name__)
 
 
 class Crop(NamedTuple):
@@ -119,7 +123,32 @@ class InstanceSource(Protocol):
 
   def __getitem__(self, index: int) -> dict[str, Any]: ...
 
+  def keys(self) -> list[str]: ...
+
   def annotations(self, index: int) -> Annotations: ...
+
+
+def check_objects(source: InstanceSource, where: str, train: bool) -> None:
+  """Tells where a split has no object but crowds, which are none to learn.
+
+  Args:
+    source: of the split; read up to its first object.
+    where: its name, for the message.
+    train: whether it is trained on, which makes that an error.
+
+  Raises:
+    UserError: there is nothing to learn from.
+  """
+  for index in range(len(source)):
+    if not source.annotations(index).is_crowd.all():
+      return
+  problem = f"there is no object in any of {len(source)} images"
+  if train:
+    raise UserError(
+      f"{where}: {problem}, so that there is nothing to learn; check the "
+      "annotations, or choose other examples"
+    )
+  _logger.warning("%s: %s; there is no average precision", where, problem)
 
 
 def covered_shares(objects: Annotations) -> np.ndarray:
@@ -185,6 +214,9 @@ class OneClass:
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = self._source[index]
     return example | {"objects": _in_one(example["objects"])}
+
+  def keys(self) -> list[str]:
+    return self._source.keys()
 
   def annotations(self, index: int) -> Annotations:
     return _in_one(self._source.annotations(index))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import numpy as np
 
 from segsiam_jax.data import images, splits
 from segsiam_jax.data.annotations import Annotations, Crop
+from segsiam_jax.data.folders import real_paths
 from segsiam_jax.errors import UserError, first_line
 
 _logger = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class CocoSource:
     return len(self._images)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    path = self._folder / self._images[index]["file_name"]
+    path = self._path(index)
     image = images.read_as(path, self._format)
     objects = self.annotations(index)
     if image.shape[:2] != objects.size:
@@ -97,6 +99,13 @@ class CocoSource:
         "says)"
       )
     return {"image": image, "objects": objects}
+
+  def _path(self, index: int) -> pathlib.Path:
+    return self._folder / self._images[index]["file_name"]
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return real_paths(map(self._path, range(len(self))))
 
   def annotations(self, index: int) -> Annotations:
     """The objects of an image, without reading it."""
@@ -283,7 +292,10 @@ def _by_image(
 def _are_numbers(value: Any, count: int | None = None) -> bool:
   return (
     isinstance(value, list)
-    and all(isinstance(number, int | float) for number in value)
+    and all(
+      isinstance(number, int | float) and math.isfinite(number)
+      for number in value
+    )
     and count in (None, len(value))
   )
 

@@ -28,14 +28,18 @@ _CONVERTED = {
   "1": "L",
   "La": "LA",
   "RGBa": "RGBA",
-  "RGBX": "RGB",
   "CMYK": "RGB",
   "YCbCr": "RGB",
   "LAB": "RGB",
   "HSV": "RGB",
 }
 _IMAGEJ = re.compile(r"^(channels|slices|frames|images)=(\d+)", re.MULTILINE)
-_BITS_PER_SAMPLE, _DESCRIPTION = 258, 270
+# Tags of TIFFs.
+_BITS_PER_SAMPLE, _DESCRIPTION, _ORIENTATION = 258, 270, 274
+_SAMPLES_PER_PIXEL, _PLANES, _EXTRA_SAMPLES = 277, 284, 338
+# Orientations that have rows or columns in reverse, and those whose rows and
+# columns are swapped first.
+_UPSIDE_DOWN, _MIRRORED, _SWAPPED = {3, 4, 7, 8}, {2, 3, 6, 7}, {5, 6, 7, 8}
 
 
 class Decoded(NamedTuple):
@@ -44,9 +48,10 @@ class Decoded(NamedTuple):
   Attributes:
     array: of the file's own dtype; perhaps read-only and mapped from disk.
     axes: a letter for each: Y and X; S (samples of a pixel) and C for
-      channels; others, such as Z, T and I (unknown), for pages. '' for a file
-      that does not name them.
-    alpha: whether the last of the samples is transparency.
+      channels, S before Y where colours lie in planes; others, such as Z, T and
+      I (unknown), for pages. '' for a file that does not name them.
+    alpha: whether the last of the samples is transparency, or a fourth one of
+      RGB that the file does not explain.
   """
 
   array: np.ndarray
@@ -57,9 +62,9 @@ class Decoded(NamedTuple):
 def decode(path: Path, *, colors: bool = True) -> Decoded:
   """Reads an image file, or an array in an .npy file.
 
-  A photograph is turned as its EXIF orientation says. That of an open file is
-  not: the annotations of published data sets go with the pixels as they are
-  stored.
+  An image is turned as its EXIF or TIFF orientation says. That of an open file
+  is not, unless it is a TIFF: the annotations of published data sets go with
+  the pixels as they are stored. A TIFF's compression makes no difference.
 
   Args:
     path: a path, or an open file.
@@ -89,8 +94,10 @@ def _decode_tiff(path: str | os.PathLike, colors: bool) -> Decoded:
   if has_tifffile and (mapped := _map_tiff(path)):
     return mapped
   try:
-    with Image.open(path) as image:
-      decoded = None if _loses_bits(image) else _pages(image, colors)
+    # Given a path, Pillow maps grey into memory, and takes rows for columns
+    # where the orientation swaps them.
+    with open(path, "rb") as file, Image.open(file) as image:
+      decoded = None if _is_partial(image) else _pages(image, colors)
   except (OSError, SyntaxError) as error:
     decoded, reason = None, str(error)
   else:
@@ -118,11 +125,10 @@ def _map_tiff(path: str | os.PathLike) -> Decoded | None:
         return None
       dtype = series.dtype.newbyteorder(file.byteorder)
       offset, shape = series.dataoffset, series.shape
-      axes, alpha = series.axes, _has_alpha(page)
+      array = np.memmap(path, dtype, "r", offset, shape)
+      return _described(array, series)
   except tifffile.TiffFileError:
     return None  # Something else with such a name: Pillow may know it.
-  array = np.memmap(path, dtype, "r", offset, shape)
-  return Decoded(array, axes, alpha)
 
 
 def _read_tiff(path: str | os.PathLike) -> Decoded:
@@ -134,12 +140,41 @@ def _read_tiff(path: str | os.PathLike) -> Decoded:
         f"holds {len(file.series)} images of different kinds; save one a file"
       )
     series = file.series[0]
-    return Decoded(series.asarray(), series.axes, _has_alpha(series.keyframe))
+    return _described(series.asarray(), series)
 
 
-def _has_alpha(page) -> bool:
+def _described(array: np.ndarray, series) -> Decoded:
+  """What tifffile says of an array, turned upright; a view of it."""
+  import tifffile
+
+  page, axes = series.keyframe, series.axes
+  tag = page.tags.get(_ORIENTATION)
+  orientation = 1 if tag is None else tag.value
+  y, x = axes.find("Y"), axes.find("X")
+  if orientation in _SWAPPED:
+    array = array.swapaxes(y, x)
+  if orientation in _UPSIDE_DOWN:
+    array = np.flip(array, y)
+  if orientation in _MIRRORED:
+    array = np.flip(array, x)
+  extra = [int(sample) for sample in page.extrasamples]
+  of_rgb = page.photometric == tifffile.PHOTOMETRIC.RGB and len(extra) == 1
   # 1 and 2 are associated and unassociated alpha.
-  return any(int(sample) in (1, 2) for sample in page.extrasamples[-1:])
+  return Decoded(array, axes, of_rgb or extra[-1:] in ([1], [2]))
+
+
+def _is_partial(image: Image.Image) -> bool:
+  """Whether Pillow would not give a TIFF's values as they are stored.
+
+  It leaves out samples beyond the fourth, a second one of grey and the alpha
+  of grey in planes, and divides colours by an alpha that multiplies them.
+  """
+  tags = getattr(image, "tag_v2", {})
+  samples = tags.get(_SAMPLES_PER_PIXEL, 1)
+  multiplied = 1 in tags.get(_EXTRA_SAMPLES, ())
+  grey_planes = samples == 2 and tags.get(_PLANES) == 2
+  left_out = samples > len(image.getbands()) or grey_planes
+  return _loses_bits(image) or left_out or multiplied
 
 
 def _loses_bits(image: Image.Image) -> bool:
@@ -194,5 +229,11 @@ def _frame(image: Image.Image, colors: bool) -> tuple[np.ndarray, str, bool]:
   mode = _CONVERTED.get(image.mode, image.mode)
   if image.mode in ("P", "PA") and colors:
     mode = "RGB"
+  in_planes = getattr(image, "tag_v2", {}).get(_PLANES) == 2
   array = np.asarray(image if mode == image.mode else image.convert(mode))
-  return array, "YX" if array.ndim == 2 else "YXS", mode in ("LA", "RGBA")
+  alpha = mode in ("LA", "RGBA", "RGBX")
+  if array.ndim == 2:
+    return array, "YX", alpha
+  if in_planes:
+    return np.moveaxis(array, -1, 0), "SYX", alpha
+  return array, "YXS", alpha

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.data import images, pages, scans, splits
+from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import IdentitySource, Trials
 from segsiam_jax.errors import UserError
 
@@ -89,6 +90,14 @@ class PagesSource(IdentitySource):
       "group": 0,
       "id": f"{self.class_names[label]}#{copy}",
     }
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return [
+      f"{path}#{copy}"
+      for path in real_paths(self._paths)
+      for copy in range(1 + len(_COPIES))
+    ]
 
 
 def matching_trials(

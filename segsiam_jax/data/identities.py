@@ -5,7 +5,8 @@ image is read. So pairs and trials (`data.trial_plans`) and batches
 (`data.sampling`) are planned as indices, the same on every process.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -88,6 +89,10 @@ class IdentitySource(Protocol):
 
   def __getitem__(self, index: int) -> dict[str, Any]: ...
 
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    ...
+
 
 class Index:
   """Who is where: the examples of every identity and of every group.
@@ -133,6 +138,7 @@ class Index:
     self.num_identities = num_identities
     self.counts = np.bincount(self.labels, minlength=num_identities)
     self._nonempty = np.flatnonzero(self.counts)
+    self._clear, self._is_first = _without_copies(self.labels, self.contents)
     self._order = np.argsort(self.labels, kind="stable")
     self._starts = np.concatenate([[0], np.cumsum(self.counts)])
     pairs = np.unique(np.stack([self.groups, self.labels]), axis=1)
@@ -154,6 +160,21 @@ class Index:
     """(count,) the examples of an identity."""
     return self._order[self._starts[identity] : self._starts[identity + 1]]
 
+  def distinct(self, identity: int) -> np.ndarray:
+    """Its examples without copies, nor images that other identities have, too.
+
+    So no two examples of a trial are equal, and each has one answer.
+    """
+    members = self.members(identity)
+    return members[self._is_first[members]]
+
+  def with_distinct(self, count: int) -> np.ndarray:
+    """The identities with at least so many `distinct` examples, ascending."""
+    counts = np.bincount(
+      self.labels[self._is_first], minlength=self.num_identities
+    )
+    return np.flatnonzero(counts >= count)
+
   @property
   def group_names(self) -> np.ndarray:
     """(G,) the values of `groups` that occur."""
@@ -174,6 +195,8 @@ class Index:
   ) -> list[dict[int, dict[int, int]]]:
     """What each person drew: an example of each identity, by drawer.
 
+    Images that several identities have are left out: they have no one answer.
+
     Args:
       ways: drawers of fewer identities are left out, and groups of fewer than
         two such drawers.
@@ -184,9 +207,9 @@ class Index:
     """
     pools = []
     for group in self.group_names if within_group else [None]:
-      rows = np.arange(len(self.labels))
+      rows = np.flatnonzero(self._clear)
       if group is not None:
-        rows = rows[self.groups == group]
+        rows = rows[self.groups[rows] == group]
       drawn = {}
       for who in np.unique(self.drawers[rows]).tolist():
         mine = rows[self.drawers[rows] == who]
@@ -198,6 +221,21 @@ class Index:
       if len(drawn) >= 2:
         pools.append(drawn)
     return pools
+
+  def drawn_by_both(
+    self, one: Mapping[int, int], other: Mapping[int, int]
+  ) -> list[int]:
+    """Identities of which two people's examples are no copies, ascending.
+
+    Args:
+      one: identity -> example, of one person, see `by_drawer`.
+      other: of another.
+    """
+    return [
+      identity
+      for identity in sorted(one.keys() & other.keys())
+      if self.contents[one[identity]] != self.contents[other[identity]]
+    ]
 
   def draw_other_image(
     self, example: int, rng: np.random.Generator
@@ -234,6 +272,35 @@ class Index:
       allowed &= self.groups[members] == self.groups[example]
     members = members[allowed]
     return int(rng.choice(members)) if len(members) else None
+
+
+def _without_copies(
+  labels: np.ndarray, contents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """(n,) bool: whose content one identity alone has; the first such of each."""
+  pairs = np.unique(np.stack([contents, labels]), axis=1)
+  names, counts = np.unique(pairs[0], return_counts=True)
+  clear = np.isin(contents, names[counts == 1])
+  is_first = np.zeros(len(labels), bool)
+  is_first[np.unique(contents, return_index=True)[1]] = True
+  return clear, clear & is_first
+
+
+def digest(content: bytes) -> bytes:
+  """16 bytes, which for all purposes are equal only for equal content."""
+  return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def number_equals(items: Iterable[bytes]) -> np.ndarray:
+  """(n,) int32, equal for equal items and numbered as they come.
+
+  >>> number_equals([b"x", b"y", b"x"]).tolist()
+  [0, 1, 0]
+  """
+  numbers: dict[bytes, int] = {}
+  return np.array(
+    [numbers.setdefault(item, len(numbers)) for item in items], np.int32
+  )
 
 
 def check_identities(
@@ -310,6 +377,11 @@ class Subset(IdentitySource):
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = self._source[int(self.indices[index])]
     return example | {"label": int(self.labels[index])}
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    keys = self._source.keys()
+    return [keys[index] for index in self.indices]
 
 
 def without_singles(source: IdentitySource) -> IdentitySource:

@@ -12,7 +12,7 @@ import numpy as np
 
 from segsiam_jax.data import images, splits
 from segsiam_jax.data.documents import matching_trials
-from segsiam_jax.data.identities import IdentitySource
+from segsiam_jax.data.identities import IdentitySource, digest, number_equals
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
 
@@ -172,6 +172,7 @@ class TfdsIdentities(IdentitySource):
     class_names: of the identities, in the order of the data set's classes.
     labels: (n,) int32.
     groups: (n,) int32.
+    contents: (n,) int32, equal for images that are encoded by equal bytes.
     episodes: copies to be matched with their originals, if there are such.
   """
 
@@ -194,21 +195,18 @@ class TfdsIdentities(IdentitySource):
     wanted = splits.parse(split, ("classes",) if by_class else ())
     self._split = wanted.name if by_class else split
 
-    def open_records(features):
-      return TfdsRecords(
-        adapter.builder,
-        self._split,
-        features,
-        data_dir=data_dir,
-        download=adapter.download,
-      )
-
-    self._images = open_records((adapter.image,))
-    records = open_records(adapter.features)
-    keys, groups, originals = [], [], []
+    self._records = records = TfdsRecords(
+      adapter.builder,
+      self._split,
+      (adapter.image, *adapter.features),
+      data_dir=data_dir,
+      download=adapter.download,
+    )
+    keys, groups, originals, digests = [], [], [], []
     for index in range(len(records)):
       record = records[index]
       keys.append(adapter.identity(record, records.features))
+      digests.append(digest(record[adapter.image]))
       if adapter.group is not None:
         groups.append(adapter.group(record, records.features))
       if adapter.original is not None:
@@ -222,6 +220,7 @@ class TfdsIdentities(IdentitySource):
     self._indices = [i for i, key in enumerate(keys) if key in labels]
     self.class_names = tuple(name for _, name in chosen)
     self.labels = np.array([labels[keys[i]] for i in self._indices], np.int32)
+    self.contents = number_equals(digests[i] for i in self._indices)
     self.groups = np.zeros_like(self.labels)
     if groups:
       numbers = {group: n for n, group in enumerate(sorted(set(groups)))}
@@ -238,7 +237,7 @@ class TfdsIdentities(IdentitySource):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     number = self._indices[index]
-    record = self._images[number]
+    record = self._records[number]
     image = images.read_image(io.BytesIO(record[self._adapter.image]))
     return {
       "image": self._adapter.to_image(image),
@@ -246,3 +245,8 @@ class TfdsIdentities(IdentitySource):
       "group": int(self.groups[index]),
       "id": f"{self._name}/{self._split}/{number}",
     }
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    keys = self._records.keys()
+    return [keys[number] for number in self._indices]

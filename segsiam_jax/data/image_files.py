@@ -1,7 +1,6 @@
 """Identities whose examples are image files, and folders of them."""
 
 import collections
-import hashlib
 import io
 import logging
 import pathlib
@@ -14,7 +13,13 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.data import images, splits
-from segsiam_jax.data.identities import IdentitySource, Pairs
+from segsiam_jax.data.folders import real_paths
+from segsiam_jax.data.identities import (
+  IdentitySource,
+  Pairs,
+  digest,
+  number_equals,
+)
 from segsiam_jax.errors import UserError
 
 _logger = logging.getLogger(__name__)
@@ -78,12 +83,7 @@ class ImageFiles(IdentitySource):
     self.pairs = pairs
     self._to_image = to_image
     with futures.ThreadPoolExecutor() as pool:
-      digests = list(pool.map(_digest, self.paths))
-    numbers: dict[bytes, int] = {}
-    self.contents = np.array(
-      [numbers.setdefault(digest, len(numbers)) for digest in digests],
-      np.int32,
-    )
+      self.contents = number_equals(pool.map(_digest, self.paths))
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -95,6 +95,10 @@ class ImageFiles(IdentitySource):
       "group": int(self.groups[index]),
       "id": self.ids[index],
     }
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return real_paths(self.paths)
 
 
 def open_identity_folder(root: str, split: str) -> ImageFiles:
@@ -184,4 +188,4 @@ def _digest(path: pathlib.Path) -> bytes:
   except (OSError, SyntaxError, ValueError) as error:
     reason = str(error).partition(" <")[0]
     raise UserError(f"{path}: not a readable image ({reason})") from error
-  return hashlib.blake2b(content, digest_size=16).digest()
+  return digest(content)

@@ -23,6 +23,9 @@ EXTENSIONS = (
   ".npy",
 )
 
+# Pixels that are counted at a time: counting makes 64 bits of each.
+_PIECE = 2**20
+
 
 class ImageFormat(NamedTuple):
   """What a model takes.
@@ -74,7 +77,7 @@ def read_as(path: Path, wanted: ImageFormat | None) -> np.ndarray:
     path,
     dtype=wanted.dtype,
     rank=wanted.rank,
-    keep_alpha=wanted.channels in (2, 4),
+    channels=wanted.channels,
   )
   try:
     return to_channels(image, wanted.channels)
@@ -90,6 +93,7 @@ def read_image(
   dtype: str = "uint8",
   rank: int = 2,
   keep_alpha: bool = False,
+  channels: int | None = None,
 ) -> np.ndarray:
   """Reads an image or a volume.
 
@@ -100,8 +104,11 @@ def read_image(
       scaled or cut off.
     rank: 2 for images, of which the pages of a TIFF are channels, or 3 for
       volumes, of which they are slices.
-    keep_alpha: whether transparency is a channel; else it is left out, which a
-      message says once.
+    keep_alpha: whether transparency, or a fourth sample of RGB, is a channel;
+      else it is left out, which a message says once.
+    channels: that are wanted, None for any number. Transparency that makes up
+      the number is kept. A volume that is one slice of another number of colour
+      planes is refused: most likely they were meant as slices.
 
   Returns:
     See `read_as`; C is the file's own.
@@ -114,7 +121,11 @@ def read_image(
     image = _arranged(decoded, rank)
   except ValueError as error:
     raise UserError(f"{path}: not a readable image ({error})") from error
-  if decoded.alpha and not keep_alpha:
+  if complaint := _planes_of_colour(decoded, rank):
+    if channels not in (None, image.shape[-1]):
+      raise UserError(f"{path}: {complaint}")
+    _warn_once(f"{path}: {complaint}")
+  if decoded.alpha and not keep_alpha and channels != image.shape[-1]:
     image = image[..., :-1]
     _say_alpha_is_dropped()
   if image.dtype == bool:
@@ -133,27 +144,47 @@ def read_label(path: Path, rank: int = 2) -> np.ndarray:
   Returns:
     (H, W) or (D, H, W) uint8.
   """
-  label = _read_numbers(path, rank)
-  if label.dtype != np.uint8:
-    if label.min() < 0 or label.max() > 255:
-      raise UserError(
-        f"{path}: mask values {label.min()}..{label.max()} do not fit 0..255"
-      )
-    label = label.astype(np.uint8)
-  return label
+  return _fitting(path, _read_numbers(path, rank), np.uint8)
+
+
+def count_values(label: np.ndarray) -> np.ndarray:
+  """(256,) int64, how often a uint8 array of any shape has each value."""
+  counts = np.zeros(256, np.int64)
+  values = label.ravel()
+  for start in range(0, values.size, _PIECE):
+    counts += np.bincount(values[start : start + _PIECE], minlength=256)
+  return counts
 
 
 def read_instances(path: Path, rank: int = 2) -> np.ndarray:
-  """Reads instance ids, 0 for the background, as int32; see `read_label`."""
-  return _read_numbers(path, rank).astype(np.int32)
+  """Reads instance ids, 0 for the background, as int32; see `read_label`.
+
+  Raises:
+    UserError: the file is no such image, or an id is below 0 or above 2^31 - 1.
+  """
+  return _fitting(path, _read_numbers(path, rank), np.int32)
+
+
+def _fitting(path: Path, numbers: np.ndarray, dtype: type) -> np.ndarray:
+  """Integers as another type; an error, not another number, if one is none."""
+  low, high, most = int(numbers.min()), int(numbers.max()), np.iinfo(dtype).max
+  if low < 0 or high > most:
+    raise UserError(
+      f"{path}: mask values {low}..{high} do not fit 0..{most}; number them "
+      "anew"
+    )
+  return numbers.astype(dtype, copy=False)
 
 
 def _read_numbers(path: Path, rank: int) -> np.ndarray:
   """One integer a pixel."""
   try:
-    numbers = _arranged(decode(path, colors=False), rank)
+    decoded = decode(path, colors=False)
+    numbers = _arranged(decoded, rank)
   except ValueError as error:
     raise UserError(f"{path}: not a readable mask ({error})") from error
+  if complaint := _planes_of_colour(decoded, rank):
+    raise UserError(f"{path}: {complaint}")
   if numbers.shape[-1] != 1:
     raise UserError(
       f"{path}: a mask holds one number a pixel, but this file has "
@@ -205,6 +236,24 @@ def _arranged(decoded: Decoded, rank: int) -> np.ndarray:
   return array if array.ndim == rank + 1 else array[None]
 
 
+def _planes_of_colour(decoded: Decoded, rank: int) -> str:
+  """A complaint where a volume is one slice, of colours in planes; or ''.
+
+  So tifffile saves a stack of 3 or 4 slices unless it is told not to.
+  """
+  array, axes, _ = decoded
+  planes, _, rest = axes.partition("Y")
+  if rank != 3 or not planes.endswith("S") or rest != "X":
+    return ""
+  *pages, count = array.shape[: len(planes)]
+  if count == 1 or np.prod(pages) != 1:
+    return ""
+  return (
+    f"{count} planes of colour, not slices; save slices with tifffile's "
+    "photometric='minisblack'"
+  )
+
+
 def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
   bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
   have = have.newbyteorder("=")
@@ -223,9 +272,15 @@ def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
 
 
 @functools.cache
+def _warn_once(message: str) -> None:
+  _logger.warning("%s", message)
+
+
+@functools.cache
 def _say_alpha_is_dropped() -> None:
   _logger.info(
-    "transparency is left out; with config.data.channels = 4 it is a channel"
+    "transparency, or a fourth sample of RGB, is left out; with "
+    "config.data.channels = 4 it is a channel"
   )
 
 

@@ -1,7 +1,9 @@
 """Folders of images with instance-label images beside them."""
 
 import csv
+import logging
 import pathlib
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
@@ -10,20 +12,28 @@ from scipy import ndimage
 
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations, Crop
-from segsiam_jax.data.sources import by_stem, check_same_size, folder_pairs
+from segsiam_jax.data.folders import (
+  by_stem,
+  check_same_size,
+  folder_pairs,
+  real_paths,
+)
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 CLASSES_FILE = "classes.csv"
 _COLUMNS = ["image", "label", "class"]
+_MOST_IDS = 2**20
 
 
 class InstanceFolderSource:
   """`ROOT/NAME/images/a.png` with `ROOT/NAME/labels/a.png`, matched by name.
 
-  Labels hold a number for every object, up to 16 bits, and 0 for the
-  background. All objects are of one class, or `ROOT/NAME/classes.csv` says
-  what each is, in lines `image,label,class` such as `a,17,cell` under a line
-  with these words. Every pair is checked when the source is opened.
+  Labels hold a number for every object, below 2^31, and 0 for the background.
+  All objects are of one class, or `ROOT/NAME/classes.csv` says what each is, in
+  lines `image,label,class` such as `a,17,cell` under a line with these words.
+  Every pair is checked when the source is opened.
 
   Attributes:
     class_names: as given.
@@ -59,8 +69,21 @@ class InstanceFolderSource:
     folder = self.paths[0][0].parents[1]
     self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
     with futures.ThreadPoolExecutor() as pool:
-      sizes = list(pool.map(self._check_pair, self.paths))
+      sizes, numbers = zip(*pool.map(self._check_pair, self.paths), strict=True)
     self.sizes = np.array(sizes, np.int64)
+    white = [
+      path
+      for (_, path), found in zip(self.paths, numbers, strict=True)
+      if found == [255]
+    ]
+    if white:
+      _logger.warning(
+        "%s: the only values are 0 and 255 (so in %d of %d files), which makes "
+        "all that is white one object; number the objects from 1 on",
+        white[0],
+        len(white),
+        len(self.paths),
+      )
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -69,16 +92,19 @@ class InstanceFolderSource:
     image = images.read_as(self.paths[index][0], self._format)
     return {"image": image, "objects": self.annotations(index)}
 
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return real_paths(image for image, _ in self.paths)
+
   def annotations(self, index: int) -> Annotations:
     """The objects of an image, without reading it."""
     path = self.paths[index][1]
     labels = images.read_instances(path)
     crops, classes = [], []
-    for number, window in enumerate(ndimage.find_objects(labels), 1):
-      if window is not None:
-        mask = labels[window] == number
-        crops.append(Crop(window[0].start, window[1].start, mask))
-        classes.append(self._class_of(path, number))
+    for number, window in _objects(labels):
+      mask = labels[window] == number
+      crops.append(Crop(window[0].start, window[1].start, mask))
+      classes.append(self._class_of(path, number))
     return Annotations(
       id=path.stem,
       size=labels.shape,
@@ -95,19 +121,34 @@ class InstanceFolderSource:
 
   def _check_pair(
     self, pair: tuple[pathlib.Path, pathlib.Path]
-  ) -> tuple[int, int]:
+  ) -> tuple[tuple[int, int], list[int]]:
+    """The size of the labels, and the numbers of their objects."""
     image_path, path = pair
     labels = images.read_instances(path)
     image = images.read_as(image_path, self._format)
     check_same_size(image_path, image, path, labels.shape)
+    numbers = np.unique(labels[labels > 0]).tolist()
     if self._classes is not None:
-      for number in np.unique(labels[labels > 0]).tolist():
+      for number in numbers:
         if (path.stem, number) not in self._classes:
           raise UserError(
             f"{path.parents[1] / CLASSES_FILE}: has no line for label {number} "
             f"of {path.stem}"
           )
-    return labels.shape
+    return labels.shape, numbers
+
+
+def _objects(labels: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:
+  """The numbers above 0 in (H, W) int32, ascending, and where they are."""
+  numbers = range(int(labels.max()) + 1)
+  if len(numbers) > _MOST_IDS:
+    # Windows are found of all numbers up to the highest, present or not.
+    numbers, places = np.unique(np.append(labels, 0), return_inverse=True)
+    labels = places[:-1].reshape(labels.shape)
+  windows = ndimage.find_objects(labels)
+  for number, window in zip(numbers[1:], windows, strict=True):
+    if window is not None:
+      yield int(number), window
 
 
 def _read_classes(

@@ -81,6 +81,10 @@ class TfdsInstances:
     objects = self._adapter.objects(record, image.shape[:2])
     return {"image": image, "objects": objects}
 
+  def keys(self) -> list[str]:
+    """See `sources.Source`."""
+    return self._records.keys()
+
   def annotations(self, index: int) -> Annotations:
     """The objects of an image, without decoding it."""
     record = self._records[index]

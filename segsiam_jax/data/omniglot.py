@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.data import splits
-from segsiam_jax.data.identities import IdentitySource, Trials
+from segsiam_jax.data.identities import IdentitySource, Trials, number_equals
 from segsiam_jax.errors import UserError
 
 SIDE = 105
@@ -110,13 +110,17 @@ class OmniglotSource(IdentitySource):
     self.drawers = np.array(drawers, np.int32)
     self.ids = tuple(ids)
     self._pixels = np.stack(pixels)
-    self.contents = _number_equals(pixels)
+    self.contents = number_equals(bits.tobytes() for bits in pixels)
 
   def __len__(self) -> int:
     return len(self.labels)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return _example(self, self._pixels[index], index)
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`: the zips hold a drawing under the same name."""
+    return list(self.ids)
 
 
 class OneShotRunsSource(IdentitySource):
@@ -176,7 +180,7 @@ class OneShotRunsSource(IdentitySource):
     self.groups = np.array(groups, np.int32)
     self.ids = tuple(ids)
     self._pixels = np.stack(pixels)
-    self.contents = _number_equals(pixels)
+    self.contents = number_equals(bits.tobytes() for bits in pixels)
     self.episodes = Trials(*map(np.array, zip(*trials, strict=True)))
 
   def __len__(self) -> int:
@@ -184,6 +188,10 @@ class OneShotRunsSource(IdentitySource):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return _example(self, self._pixels[index], index)
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`: the zips hold a drawing under the same name."""
+    return list(self.ids)
 
 
 def open_omniglot(
@@ -205,15 +213,6 @@ def _example(
     "group": int(source.groups[index]),
     "id": source.ids[index],
   }
-
-
-def _number_equals(pixels: list[np.ndarray]) -> np.ndarray:
-  """(n,) int32, equal for equal arrays."""
-  numbers: dict[bytes, int] = {}
-  return np.array(
-    [numbers.setdefault(bits.tobytes(), len(numbers)) for bits in pixels],
-    np.int32,
-  )
 
 
 def _read_bits(data: bytes, where: str) -> np.ndarray:

@@ -117,7 +117,7 @@ def _read(path: pathlib.Path) -> list[tuple[int, str, str, bool, int]]:
           "or 0 for two"
         )
       fold = values.get("fold") or "0"
-      if not fold.isdecimal():
+      if not fold.isdecimal() or len(fold) > 18:  # Of 64 bits.
         raise UserError(f"{where}: fold = {fold!r}; expected 0, 1, 2 ...")
       rows.append(
         (reader.line_num, values["first"], values["second"], same, int(fold))

@@ -6,7 +6,7 @@ process reads its share of the same plan.
 
 An element is a dictionary of (B,) int64 index arrays, one a branch: 'image',
 and for pairs 'other', for triplets 'positive' and 'negative'. Exact copies of
-an image are never made a pair.
+an image are never made a pair, nor do they meet in an episode.
 """
 
 import abc
@@ -299,16 +299,20 @@ class EpisodePlan(IdentityPlan):
     BatchPlan.__init__(self, index, sampling)
     self._each = sampling.shots + sampling.queries
     self._count = sampling.ways
-    self._identities = np.flatnonzero(
-      np.bincount(index.labels, minlength=index.num_identities) >= self._each
-    )
+    self._identities = index.with_distinct(self._each)
     self._episodes = sampling.batch_size // (self._count * self._each)
     if len(self._identities) < self._count:
       raise UserError(
         f"config.batch.ways = {self._count} identities of config.batch.shots + "
-        f"config.batch.queries = {self._each} images each are needed, and the "
-        f"training split has {len(self._identities)} such; ask for fewer"
+        f"config.batch.queries = {self._each} images each, copies not counted, "
+        f"are needed, and the training split has {len(self._identities)} such; "
+        "ask for fewer"
       )
+
+  def _examples(
+    self, identity: int, count: int, rng: np.random.Generator
+  ) -> np.ndarray:
+    return rng.permutation(self._index.distinct(identity))[:count]
 
   def _draw(self, number: int, rng: np.random.Generator) -> Plan:
     rows = []
@@ -338,7 +342,7 @@ class DrawerEpisodePlan(BatchPlan):
       shared = [
         (one, other, both)
         for one, other in itertools.permutations(drawn.values(), 2)
-        if len(both := sorted(one.keys() & other.keys())) >= ways
+        if len(both := index.drawn_by_both(one, other)) >= ways
       ]
       if shared:
         self._pairs.append(shared)

@@ -5,16 +5,23 @@ classes. It never shuffles, batches or resizes.
 """
 
 import io
+import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
 
-from segsiam_jax.data import adapters, images, splits
+from segsiam_jax.data import adapters, images
+from segsiam_jax.data.folders import check_same_size, folder_pairs, real_paths
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+# Mask values that `label_values` does not name.
+_STRAY = -1
 
 
 class Source(Protocol):
@@ -26,9 +33,19 @@ class Source(Protocol):
 
   def __getitem__(self, index: int) -> dict[str, Any]: ...
 
+  def keys(self) -> list[str]:
+    """What tells each example from all others, whatever split it is read by."""
+    ...
+
 
 class SemanticSource(Source, Protocol):
-  """Whose examples have an `image` and a `label` of its size."""
+  """Whose examples have an `image` and a `label` of its size.
+
+  Attributes:
+    pixels: (K,) int64, of each class in all labels; None if nobody counted.
+  """
+
+  pixels: np.ndarray | None
 
   def label(self, index: int) -> np.ndarray: ...
 
@@ -38,7 +55,10 @@ class TfdsSource:
 
   Attributes:
     class_names: one name a class, by index.
+    pixels: None, see `SemanticSource`.
   """
+
+  pixels = None
 
   def __init__(self, name: str, split: str, data_dir: str | None = None):
     """Opens a split, and prepares the data set first where we ship it.
@@ -67,6 +87,10 @@ class TfdsSource:
     image = images.read_image(io.BytesIO(record[self._adapter.image]))
     return {"image": image, "label": self._read_label(record, index)}
 
+  def keys(self) -> list[str]:
+    """See `Source`."""
+    return self._records.keys()
+
   def label(self, index: int) -> np.ndarray:
     """The label of an example alone: (H, W) uint8."""
     return self._read_label(self._records[index], index)
@@ -82,14 +106,15 @@ class FolderSource:
   """`ROOT/images/NAME.*` with `ROOT/masks/NAME.*`, matched by name.
 
   Masks hold one class index a pixel; 255 is ignored. With `instances` they are
-  `ROOT/labels/NAME.*` instead and hold a number for every object, up to 16
-  bits: class 1 is any object, and examples have their `instances`. Every pair
-  is checked when the source is opened, so that training does not stop at a bad
+  `ROOT/labels/NAME.*` instead and hold a number for every object, below 2^31:
+  class 1 is any object, and examples have their `instances`. Every pair is
+  checked when the source is opened, so that training does not stop at a bad
   file.
 
   Attributes:
     class_names: one name a class, by index.
     paths: (image, mask) files, sorted by name.
+    pixels: (K,) int64, of each class in all masks.
   """
 
   def __init__(
@@ -119,19 +144,16 @@ class FolderSource:
     self.class_names = tuple(class_names)
     self._to_index = None
     if label_values:
-      self._to_index = np.full(256, 254, np.uint8)
+      self._to_index = np.full(256, _STRAY, np.int16)
       self._to_index[255] = adapters.IGNORE_LABEL
       self._to_index[list(label_values)] = np.arange(len(label_values))
     kind = "labels" if instances else "masks"
     self.paths = folder_pairs(root, split, kind)
     with futures.ThreadPoolExecutor() as pool:
-      seen = set().union(*pool.map(self._check_pair, self.paths))
-    if seen == {0, 255} and len(self.class_names) == 2 and not label_values:
-      raise UserError(
-        f"{self.paths[0][1].parent}: the only values are 0 and 255, and 255 "
-        "means 'ignore'; for black and white masks set "
-        "--config.data.label_values='(0, 255)'"
+      counted = zip(
+        self.paths, pool.map(self._check_pair, self.paths), strict=True
       )
+      self._tally(counted, checks_white=not (label_values or instances))
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -142,6 +164,10 @@ class FolderSource:
     if self._instances:
       example["instances"] = images.read_instances(mask_path, self._rank)
     return example | {"label": self._read_label(mask_path)}
+
+  def keys(self) -> list[str]:
+    """See `Source`: the images' files, links followed."""
+    return real_paths(image for image, _ in self.paths)
 
   def label(self, index: int) -> np.ndarray:
     """The label of an example alone: (H, W) or (D, H, W) uint8."""
@@ -154,26 +180,69 @@ class FolderSource:
     label = values = images.read_label(path, self._rank)
     if self._to_index is not None:
       label = self._to_index[values]
-      if (label == 254).any():
-        stray = np.unique(values[label == 254])
+      if (label == _STRAY).any():
+        stray = np.unique(values[label == _STRAY])
         raise UserError(
           f"{path}: values {_listed(stray)} are not in config.data.label_values"
         )
+      label = label.astype(np.uint8)
     check_label(label, len(self.class_names), str(path))
     return label
 
-  def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> set[int]:
+  def _tally(
+    self,
+    counted: Iterable[tuple[tuple[pathlib.Path, pathlib.Path], np.ndarray]],
+    checks_white: bool,
+  ) -> None:
+    """Adds up the pixels of classes.
+
+    Args:
+      counted: pairs, and (256,) how often the mask has each value.
+      checks_white: whether 255 may have been meant as white, not as 'ignore'.
+
+    Raises:
+      UserError: it looks so in most masks; a warning tells of a few.
+    """
+    total = np.zeros(256, np.int64)
+    white, others = [], 0
+    for (_, mask_path), counts in counted:
+      total += counts
+      if counts[1:255].any():
+        others += 1
+      elif counts[255]:
+        white.append(mask_path)
+    self.pixels = total[: len(self.class_names)]
+    if not (white and checks_white):
+      return
+    of_two = len(self.class_names) == 2
+    values = "='(0, 255)'" if of_two else " and two classes"
+    message = (
+      f"{white[0]}: the only values are 0 and 255, and 255 means 'ignore' (so "
+      f"in {len(white)} of {len(self.paths)} masks); for black and white masks "
+      f"set --config.data.label_values{values}"
+    )
+    if len(white) >= others:
+      raise UserError(
+        f"{message}; where 255 does mean 'ignore', set it to "
+        f"'{tuple(range(len(self.class_names)))}'"
+      )
+    _logger.warning("%s", message)
+
+  def _check_pair(self, pair: tuple[pathlib.Path, pathlib.Path]) -> np.ndarray:
+    """(256,) int64, how often the mask has each value."""
     image_path, mask_path = pair
     label = self._read_label(mask_path)
     image = images.read_as(image_path, self._format)
     check_same_size(image_path, image, mask_path, label.shape)
-    return set(np.unique(label).tolist())
+    return images.count_values(label)
 
 
 class Subset:
   """A random part of a source; a larger part of one seed holds a smaller."""
 
-  def __init__(self, source: Source, fraction: float, seed: int):
+  pixels = None
+
+  def __init__(self, source: SemanticSource, fraction: float, seed: int):
     """Draws the part.
 
     Args:
@@ -192,6 +261,15 @@ class Subset:
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self._source[int(self.indices[index])]
 
+  def keys(self) -> list[str]:
+    """See `Source`."""
+    keys = self._source.keys()
+    return [keys[index] for index in self.indices]
+
+  def label(self, index: int) -> np.ndarray:
+    """See `SemanticSource`."""
+    return self._source.label(int(self.indices[index]))
+
 
 def open_source(
   name: str,
@@ -202,7 +280,7 @@ def open_source(
   label_values: tuple[int, ...] = (),
   instances: bool = False,
   image_format: images.ImageFormat | None = None,
-) -> Source:
+) -> SemanticSource:
   """The source called `name`: 'folder' or a key of `adapters.SEMANTIC`.
 
   Args:
@@ -221,6 +299,19 @@ def open_source(
   return TfdsSource(name, split, data_dir or None)
 
 
+def check_overlap(train: Source, test: Source) -> None:
+  """Raises `UserError` if an example is in both splits."""
+  shared = sorted(set(train.keys()) & set(test.keys()))
+  if shared:
+    raise UserError(
+      f"config.data.train_split and config.data.eval_split share "
+      f"{len(shared)} of {len(test)} evaluation examples, such as {shared[0]}; "
+      "choose splits that share none, such as 'train[:80%]' and 'train[80%:]', "
+      "or, if the evaluation is meant to be of what was trained on, set "
+      "--config.data.allow_overlap=True"
+    )
+
+
 def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
   """Raises `UserError` if a label is outside [0, num_classes) and not 255."""
   highest = int(label.max(where=label != adapters.IGNORE_LABEL, initial=0))
@@ -237,79 +328,3 @@ def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
 def _listed(values: np.ndarray) -> str:
   shown = ", ".join(str(value) for value in values[:5])
   return shown + (", ..." if len(values) > 5 else "")
-
-
-def folder_pairs(
-  root: str, split: str, kind: str
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """Images of a split with what is known of them, matched by name and sorted.
-
-  Args:
-    root: folder that holds one folder a split.
-    split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
-    kind: the folder beside `images`, such as 'masks'.
-
-  Raises:
-    UserError: a folder or a partner is missing, or the split has no image.
-  """
-  wanted = splits.parse(split)
-  folder = pathlib.Path(root) / wanted.name
-  if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
-    raise UserError(
-      f"{folder}: no such folder; the images are in {root}/images, so set "
-      f"config.data.dir={pathlib.Path(root).parent} and the split to "
-      f"{pathlib.Path(root).name!r}"
-    )
-  pairs = wanted.part(_pairs(folder, kind))
-  if not pairs:
-    raise UserError(f"{folder}: split {split!r} selects no images")
-  return pairs
-
-
-def by_stem(
-  paths: Sequence[pathlib.Path], what: str
-) -> dict[str, pathlib.Path]:
-  """Files by their names without suffixes; an error if two have the same."""
-  known: dict[str, pathlib.Path] = {}
-  for path in paths:
-    if path.stem in known:
-      raise UserError(
-        f"{path}: a second {what} {path.stem!r}, beside "
-        f"{known[path.stem].name}; keep one"
-      )
-    known[path.stem] = path
-  return known
-
-
-def check_same_size(
-  image_path: pathlib.Path,
-  image: np.ndarray,
-  mask_path: pathlib.Path,
-  mask_size: tuple[int, ...],
-) -> None:
-  """Raises `UserError` unless an image (*mask_size, C) has its mask's size."""
-  size = image.shape[:-1]
-  if size != mask_size:
-    order = "height x width"
-    if len(size) == 3:
-      order = "depth x " + order
-    raise UserError(
-      f"{mask_path}: the mask is {'x'.join(map(str, mask_size))}, but its "
-      f"image {image_path.name} is {'x'.join(map(str, size))} "
-      f"({order})"
-    )
-
-
-def _pairs(
-  folder: pathlib.Path, kind: str
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
-  image_paths = images.list_images(folder / "images")
-  masks = by_stem(images.list_images(folder / kind), "mask for")
-  missing = [path.name for path in image_paths if path.stem not in masks]
-  if missing:
-    raise UserError(
-      f"{folder / kind}: no mask for {len(missing)} of {len(image_paths)} "
-      f"images, the first {missing[0]}; a mask has its image's name"
-    )
-  return [(path, masks[path.stem]) for path in image_paths]

@@ -54,6 +54,7 @@ class TfdsRecords:
     try:
       # The inner source yields the raw records.
       self._records = builder.as_data_source(split).data_source
+      self._files = builder.info.splits[split].file_instructions
     except (ValueError, KeyError) as error:
       raise UserError(
         f"{name}: no split {split!r} ({first_line(error)}); it has "
@@ -73,6 +74,14 @@ class TfdsRecords:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self._parser.parse_example(self._records[index])
+
+  def keys(self) -> list[str]:
+    """See `sources.Source`: a record's file and its place in it."""
+    return [
+      f"{part.filename}#{part.skip + number}"
+      for part in self._files
+      for number in range(part.take)
+    ]
 
   def where(self, index: int) -> str:
     """What to call a record in a message."""

@@ -23,7 +23,7 @@ def random_pairs(
     count: at most so many pairs; fewer where there are not as many.
     seed: of the choice.
     within_group: different pairs are of one group.
-    folds: number of folds.
+    folds: number of folds; fewer where there are not as many pairs of a kind.
 
   Returns:
     The pairs, ordered by kind.
@@ -50,6 +50,8 @@ def random_pairs(
     for column in (zip(*rows, strict=True) if rows else ((), (), ()))
   )
   position = np.concatenate([np.arange(len(pairs[same])) for same in pairs])
+  least = min(len(found) for found in pairs.values())
+  folds = max(1, min(folds, least))
   return Pairs(
     first=first,
     second=second,
@@ -71,6 +73,8 @@ def random_trials(
 ) -> Trials | None:
   """Random N-way K-shot episodes; None where there are too few identities.
 
+  No two examples of an episode are copies, see `Index.distinct`.
+
   Args:
     index: of the source.
     ways: N identities an episode.
@@ -81,7 +85,7 @@ def random_trials(
     within_group: the identities of an episode are of one group.
   """
   need = shots + queries
-  enough = np.flatnonzero(index.counts >= need)
+  enough = index.with_distinct(need)
   pools = [enough]
   if within_group:
     pools = [
@@ -97,7 +101,7 @@ def random_trials(
     pool = pools[number % len(pools)]
     drawn = np.stack(
       [
-        rng.choice(index.members(identity), need, replace=False)
+        rng.choice(index.distinct(identity), need, replace=False)
         for identity in rng.choice(pool, ways, replace=False)
       ]
     )
@@ -120,7 +124,7 @@ def drawers_trials(
 
   Each takes N identities that two people have drawn. The drawings of one are
   the support set, those of the other the queries, of which each has to be
-  found (Lake et al. 2015; Koch et al. 2015).
+  found (Lake et al. 2015; Koch et al. 2015). No two of them are copies.
 
   Args:
     index: of a source that knows the drawers.
@@ -138,7 +142,7 @@ def drawers_trials(
   for number in range(episodes if pools else 0):
     pool = pools[number % len(pools)]
     one, other = (pool[who] for who in rng.permutation(list(pool))[:2])
-    shared = sorted(set(one) & set(other))
+    shared = index.drawn_by_both(one, other)
     if len(shared) < ways:
       continue
     chosen = rng.choice(shared, ways, replace=False)

@@ -115,6 +115,9 @@ FIELDS: dict[str, Field] = {
   "data.dir": Field("", "the folder, or where TFDS keeps its data"),
   "data.train_split": Field("train", "such as 'train' or 'train[:80%]'"),
   "data.eval_split": Field("test", "split of evaluations"),
+  "data.allow_overlap": Field(
+    False, "allow examples in training and evaluation alike"
+  ),
   "data.channels": Field(3, "of the model's input", within(1)),
   "data.mean": Field((127.5,) * 3, "of the channels, in 0..255"),
   "data.std": Field((63.75,) * 3, "of the channels", within(1e-6)),

@@ -101,7 +101,8 @@ FIELDS: dict[str, Field] = {
   ),
   "loss.balance": Field(
     "none",
-    "class weights from the pixels n of the training set: 1 / n, 1 / sqrt n",
+    "class weights from the pixels n of the training set: 1 / n or 1 / sqrt n, "
+    "at most 50 times the smallest, with mean 1",
     one_of("none", "inverse", "inverse_sqrt"),
   ),
   "loss.weight_map": Field(
@@ -132,6 +133,8 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
       "data.label_values",
       f"expected one value for each of the {len(data.class_names)} classes",
     )
+  if len(set(data.label_values)) != len(data.label_values):
+    fail("data.label_values", "two classes have the same value")
   if len(set(data.class_names)) != len(data.class_names):
     fail("data.class_names", "two classes have the same name")
   if any(data.eval_image_size) and (
@@ -171,6 +174,8 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   named = data.class_names
   if named and loss.class_weights and len(loss.class_weights) != len(named):
     fail("loss.class_weights", f"expected one for each of {len(named)} classes")
+  if loss.class_weights and not any(loss.class_weights):
+    fail("loss.class_weights", "every class weighs 0; nothing would be learned")
   if named and config.eval.rand_class not in ("", *named):
     fail("eval.rand_class", f"expected one of {', '.join(named)}, or ''")
   semantic_models.check(config, fail)

@@ -146,8 +146,7 @@ class SiameseMetrics(HostMetrics):
     out = {}
     for name, trials in self.protocol.trials.items():
       out |= self._few_shot(name, trials)
-    if self.protocol.pairs is not None:
-      out |= self._verification()
+    out |= self._verification()
     # A ranking needs a metric, which learned weights are not, and takes all
     # pairs, which are too many to bend.
     if self._head not in ("learned", "deformable"):
@@ -164,18 +163,16 @@ class SiameseMetrics(HostMetrics):
     Returns:
       (h, w, 3) uint8 pictures by name.
     """
-    out, pairs = {}, self.protocol.pairs
-    if pairs is not None:
-      scores = self.pair_scores()
-      scored = pair_plots.ScoredPairs(
-        pairs.first, pairs.second, pairs.same, scores, pairs.kind, pairs.kinds
-      )
-      point = metrics.tar_at_far(scores, pairs.same, self._far)
-      out = {
-        "roc": scored.roc(),
-        "distances": scored.distances(point.threshold),
-        "hardest_pairs": scored.hardest(source),
-      }
+    pairs, scores = self.protocol.pairs, self.pair_scores()
+    scored = pair_plots.ScoredPairs(
+      pairs.first, pairs.second, pairs.same, scores, pairs.kind, pairs.kinds
+    )
+    point = metrics.tar_at_far(scores, pairs.same, self._far)
+    out = {
+      "roc": scored.roc(),
+      "distances": scored.distances(point.threshold),
+      "hardest_pairs": scored.hardest(source),
+    }
     views = self._maps.views if self._maps else 1
     embeddings = self.embeddings
     # Of several views, the image itself.

@@ -101,3 +101,13 @@ def test_caltech_birds2011(tmp_path):
 def test_absent_catalogue_set_says_how_to_get_it(tmp_path):
   with pytest.raises(UserError, match="tfds build oxford_iiit_pet"):
     sources.open_source("oxford_iiit_pet", "train", data_dir=str(tmp_path))
+
+
+def test_a_trimap_value_that_is_none_is_not_ignored():
+  adapter = adapters.SEMANTIC["oxford_iiit_pet"]
+  label = adapter.to_index(np.array([[0, 1], [2, 3]], np.uint8))
+  assert label.dtype == np.uint8 and label[0, 1:].tolist() + label[
+    1
+  ].tolist() == [0, 1, 2]
+  with pytest.raises(UserError, match="are outside"):
+    sources.check_label(label, 3, "here")

@@ -171,3 +171,11 @@ def test_digits_by_class(tmp_path):
   assert len(train) + len(test) == 1797
   identities.check_disjoint(train, test)
   assert train[0]["image"].shape == (8, 8, 1)
+
+
+def test_copies_of_a_tfds_set_are_known(tmp_path):
+  """The fakes' images are filled with their number in the split."""
+  rows = {"train": [{"label": "Eve"}] * 3, "test": [{"label": "Ada"}] * 2}
+  source = prepared(tmp_path, "tfds:lfw", rows)("train+test")
+  assert source.contents.tolist() == [0, 1, 2, 0, 1]
+  assert identities.Index.of(source).distinct(1).tolist() == [2]

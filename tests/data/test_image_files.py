@@ -181,6 +181,7 @@ def replaced(line, old, new):
     (replaced(2, "ada/1", "ada/7"), "line 3: no image 'train/ada/7.png' in"),
     (replaced(2, "TRUE", "yes"), "line 3: same = 'yes'; expected 1"),
     (replaced(2, ",0", ",x"), "line 3: fold = 'x'; expected 0, 1, 2"),
+    (replaced(2, ",0", "," + "9" * 19), "line 3: fold = '9999999999999999999'"),
     (
       replaced(1, "ada/1", "ada/0"),
       "line 2: .*ada/0.png is paired with itself",

@@ -9,6 +9,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from segsiam_jax import inputs
+from segsiam_jax.config import default_config
 from segsiam_jax.data.annotations import OneClass
 from segsiam_jax.data.coco import CocoSource, run_pixels
 from segsiam_jax.data.images import ImageFormat
@@ -220,6 +222,10 @@ def spoil_box(root, file, content):
   content["annotations"][1]["bbox"] = [1, 2, 3]
 
 
+def spoil_nan(root, file, content):
+  content["annotations"][1]["bbox"] = [1, 2, float("nan"), 3]
+
+
 def spoil_no_box(root, file, content):
   content["annotations"][1]["bbox"] = None
 
@@ -242,6 +248,7 @@ def spoil_no_box(root, file, content):
     (spoil_runs, r"annotation 6: run lengths of 14 pixels in an image of 1200"),
     (spoil_name, r"two categories have the name 'person'"),
     (spoil_box, r"annotation 6: bbox \[1, 2, 3\] is not"),
+    (spoil_nan, r"annotation 6: bbox \[1, 2, nan, 3\] is not"),
     (spoil_no_box, r"annotation 6: bbox None is not"),
   ],
 )
@@ -347,6 +354,43 @@ def test_label_images(labels):
   assert len(InstanceFolderSource(str(labels), "train[1:]", ("cell",))) == 1
 
 
+@pytest.mark.parametrize("value", [-1, 3_000_000_000, 2**32 + 5])
+def test_label_images_with_ids_that_do_not_fit(labels, value):
+  path = labels / "train/labels/a.png"
+  ids = np.asarray(Image.open(path)).astype(np.int64)
+  path.unlink()
+  np.save(path.with_suffix(".npy"), np.where(ids == ids.max(), value, ids))
+  with pytest.raises(UserError, match=rf"a.npy: mask values .*{value}"):
+    InstanceFolderSource(str(labels), "train", ("cell",))
+
+
+def test_black_and_white_label_images_are_told(labels, caplog):
+  InstanceFolderSource(str(labels), "train", ("cell",))
+  assert not caplog.messages
+  path = labels / "train/labels/a.png"
+  ids = np.asarray(Image.open(path))
+  Image.fromarray((ids > 0) * np.uint8(255)).save(path)
+  InstanceFolderSource(str(labels), "train", ("cell",))
+  (message,) = caplog.messages
+  assert "a.png: the only values are 0 and 255 (so in 1 of 2" in message
+
+
+def test_label_images_with_high_ids(labels):
+  """The objects are those of low ids, in no more memory."""
+  expected = InstanceFolderSource(str(labels), "train", ("cell",))
+  expected = expected.annotations(0)
+  path = labels / "train/labels/a.png"
+  ids = np.asarray(Image.open(path)).astype(np.int64)
+  path.unlink()
+  high = np.where(ids > 0, 2**31 - 1 - ids.max() + ids, 0)
+  np.save(path.with_suffix(".npy"), high)
+  found = InstanceFolderSource(str(labels), "train", ("cell",)).annotations(0)
+  np.testing.assert_array_equal(found.boxes, expected.boxes)
+  for one, other in zip(found.masks, expected.masks, strict=True):
+    np.testing.assert_array_equal(one.mask, other.mask)
+  assert len(found.boxes) > 1
+
+
 def test_classes_of_label_images(labels):
   file = labels / "train" / "classes.csv"
   # As Excel saves it.
@@ -402,3 +446,22 @@ def test_bad_label_images_are_named(labels):
   path.unlink()
   with pytest.raises(UserError, match="no mask for 1 of 2 images"):
     InstanceFolderSource(str(labels), "train", ("cell",))
+
+
+@pytest.mark.parametrize("name", ["folder", "coco"])
+def test_training_without_objects_is_refused(labels, tmp_path, name, caplog):
+  config = default_config("instance", "mask_rcnn")
+  config.data.update(name=name, dir=str(tmp_path), class_names=("cell",))
+  if name == "folder":
+    # The second image has none.
+    config.data.update(train_split="train[1:]", eval_split="train[1:]")
+  else:
+    file, content = make_coco(tmp_path)
+    for one in content["annotations"]:
+      one["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    config.data.update(train_split="val", eval_split="val", class_names=())
+  with pytest.raises(UserError, match="train_split = .* there is no object"):
+    inputs.open_inputs(config, train=True)
+  inputs.open_inputs(config, train=False)
+  assert "there is no object in any of" in caplog.text

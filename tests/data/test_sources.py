@@ -51,6 +51,51 @@ def test_parts_of_a_split(folder, split, first, count):
   assert source.paths[0][0].stem == f"{first:03d}"
 
 
+def _whiten(folder, count):
+  paths = sorted((folder / "train/masks").iterdir())
+  for path in paths[:count]:
+    Image.fromarray(np.asarray(Image.open(path)) * 255).save(path)
+  return paths
+
+
+@pytest.mark.parametrize("names", [CLASSES, (*CLASSES, "ring")])
+@pytest.mark.parametrize("count", [12, 11, 6])
+def test_most_masks_are_black_and_white(folder, names, count):
+  first = _whiten(folder, count)[0]
+  with pytest.raises(
+    UserError, match=f"{first}.*255 means 'ignore'.* {count} of 12 masks"
+  ):
+    open_folder(folder, class_names=names)
+  # Who says which values there are knows what 255 is.
+  values = tuple(range(len(names)))
+  source = open_folder(folder, class_names=names, label_values=values)
+  assert set(np.unique(source[0]["label"])) == {0, 255}
+
+
+def test_a_few_masks_are_black_and_white(folder, caplog):
+  first = _whiten(folder, 1)[0]
+  open_folder(folder)
+  (message,) = caplog.messages
+  assert str(first) in message and "1 of 12 masks" in message
+  caplog.clear()
+  open_folder(folder, "test")
+  assert not caplog.messages
+
+
+@pytest.mark.parametrize("value", [-1, 3_000_000_000, 2**32 + 5])
+def test_ids_that_do_not_fit_are_no_others(tmp_path, value):
+  label = np.array([[0, 1], [value, 1]], np.int64)
+  np.save(tmp_path / "a.npy", label)
+  with pytest.raises(UserError, match=rf"a.npy: mask values .*{value}"):
+    images.read_instances(tmp_path / "a.npy")
+  with pytest.raises(UserError, match=rf"a.npy: mask values .*{value}"):
+    images.read_label(tmp_path / "a.npy")
+  for kind in (np.uint64, np.uint32):
+    label = np.array([[0, 1], [2**31 - 1, 1]], kind)
+    np.save(tmp_path / "b.npy", label)
+    assert images.read_instances(tmp_path / "b.npy").max() == 2**31 - 1
+
+
 def test_black_and_white_masks_by_value(folder):
   for path in (folder / "train/masks").iterdir():
     Image.fromarray(np.asarray(Image.open(path)) * 255).save(path)

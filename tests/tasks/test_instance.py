@@ -238,6 +238,7 @@ def test_other_categories_in_evaluation_are_refused(config, tmp_path):
   config.data.name, config.data.dir = "coco", str(tmp_path)
   config.data.class_names = ()
   config.data.train_split = config.data.eval_split = "val"
+  config.data.allow_overlap = True
   data = inputs.open_inputs(config, train=True)
   inputs.check_together(config, data, data)
   other = data._replace(source=OneClass(data.source, "nucleus"))

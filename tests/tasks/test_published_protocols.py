@@ -23,8 +23,13 @@ def evaluate(source, embeddings, far=0.1):
     episodes=10,
     within_group=False,
   )
+  return scores_of(protocol, embeddings, far)
+
+
+def scores_of(protocol, embeddings, far=0.1):
+  """Metrics of embeddings by a protocol."""
   state = SiameseMetrics(protocol, "euclidean", far, (0.1,))
-  rows = np.arange(len(source))
+  rows = np.arange(len(protocol.labels))
   # In batches, the last one padded, as evaluation has them.
   for start in range(0, len(rows), 7):
     part = np.resize(rows[start : start + 7], 7)

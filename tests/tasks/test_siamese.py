@@ -476,4 +476,7 @@ def test_splits_that_share_an_identity_are_told(root):
   with pytest.raises(UserError, match=r"share identities: a0, a1, a2, ... .8"):
     inputs.check_together(config, train, test)
   config.data.shared_identities = True
+  with pytest.raises(UserError, match="share 48 of 48 evaluation examples"):
+    inputs.check_together(config, train, test)
+  config.data.allow_overlap = True
   inputs.check_together(config, train, test)

@@ -1,0 +1,91 @@
+"""Files of a folder data set: images, and what is known of them beside."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from segsiam_jax.data import images, splits
+from segsiam_jax.errors import UserError
+
+
+def real_paths(paths: Iterable[pathlib.Path]) -> list[str]:
+  """Absolute paths without links: a file has one of them."""
+  return [os.path.realpath(path) for path in paths]
+
+
+def folder_pairs(
+  root: str, split: str, kind: str
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """Images of a split with what is known of them, matched by name and sorted.
+
+  Args:
+    root: folder that holds one folder a split.
+    split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
+    kind: the folder beside `images`, such as 'masks'.
+
+  Raises:
+    UserError: a folder or a partner is missing, or the split has no image.
+  """
+  wanted = splits.parse(split)
+  folder = pathlib.Path(root) / wanted.name
+  if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
+    raise UserError(
+      f"{folder}: no such folder; the images are in {root}/images, so set "
+      f"config.data.dir={pathlib.Path(root).parent} and the split to "
+      f"{pathlib.Path(root).name!r}"
+    )
+  pairs = wanted.part(_pairs(folder, kind))
+  if not pairs:
+    raise UserError(f"{folder}: split {split!r} selects no images")
+  return pairs
+
+
+def by_stem(
+  paths: Sequence[pathlib.Path], what: str
+) -> dict[str, pathlib.Path]:
+  """Files by their names without suffixes; an error if two have the same."""
+  known: dict[str, pathlib.Path] = {}
+  for path in paths:
+    if path.stem in known:
+      raise UserError(
+        f"{path}: a second {what} {path.stem!r}, beside "
+        f"{known[path.stem].name}; keep one"
+      )
+    known[path.stem] = path
+  return known
+
+
+def check_same_size(
+  image_path: pathlib.Path,
+  image: np.ndarray,
+  mask_path: pathlib.Path,
+  mask_size: tuple[int, ...],
+) -> None:
+  """Raises `UserError` unless an image (*mask_size, C) has its mask's size."""
+  size = image.shape[:-1]
+  if size != mask_size:
+    order = "height x width"
+    if len(size) == 3:
+      order = "depth x " + order
+    raise UserError(
+      f"{mask_path}: the mask is {'x'.join(map(str, mask_size))}, but its "
+      f"image {image_path.name} is {'x'.join(map(str, size))} "
+      f"({order})"
+    )
+
+
+def _pairs(
+  folder: pathlib.Path, kind: str
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
+  image_paths = images.list_images(folder / "images")
+  masks = by_stem(images.list_images(folder / kind), "mask for")
+  missing = [path.name for path in image_paths if path.stem not in masks]
+  if missing:
+    raise UserError(
+      f"{folder / kind}: no mask for {len(missing)} of {len(image_paths)} "
+      f"images, the first {missing[0]}; a mask has its image's name"
+    )
+  return [(path, masks[path.stem]) for path in image_paths]
