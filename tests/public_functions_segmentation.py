@@ -356,6 +356,7 @@ EXEMPT = {
   "metrics.panoptic.PanopticQuality.compute": _STATES,
   "metrics.panoptic.PanopticQuality.empty": "no arrays",
   "metrics.panoptic.panoptic_quality": "`of` and `compute` in one call",
+  "metrics.rand.RandScores.add_image": "tried with `add`",
   "metrics.rand.RandScores.compute": "tried with `add`",
   "metrics.rand.RandScores.gather": "of processes, not of arrays",
   "metrics.segmentation.ConfusionMatrix.compute": _STATES,
