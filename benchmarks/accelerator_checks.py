@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tests.public_functions import trials
-from tests.test_public_functions import TABLES
 
 from benchmarks import model_rows
 from benchmarks.models_ours import MODELS
@@ -23,6 +21,8 @@ from segsiam_jax.config import default_config
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.state import create_state
 from segsiam_jax.tasks import semantic
+from tests.public_functions import trials
+from tests.test_public_functions import TABLES
 
 
 class Check(NamedTuple):

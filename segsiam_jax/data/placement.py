@@ -34,11 +34,18 @@ class Object(NamedTuple):
     return Object(np.concatenate([low, high]), self.label, crop)
 
   def within(self, size: tuple[int, int]) -> "Object | None":
-    """The part of an object that is inside of an image of a smaller size."""
+    """The part of an object that is inside of an image of a smaller size.
+
+    A box may stick out of the image where its mask, which is of whole pixels,
+    does not: it is cut to the image then.
+    """
     height, width = size
     _, _, x2, y2 = self.crop.box
     if x2 <= width and y2 <= height:
-      return self
+      box = np.minimum(self.box, [width, height, width, height])
+      if (box[2:] - box[:2]).min() < 1:
+        return None
+      return self._replace(box=box)
     top, left, mask = self.crop
     mask = mask[: max(0, height - top), : max(0, width - left)]
     return self.cut_to(Crop.of(mask, top, left))

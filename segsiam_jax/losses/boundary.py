@@ -14,6 +14,7 @@ from segsiam_jax.losses.pixels import (
 )
 from segsiam_jax.losses.regions import class_mean, region_weights
 from segsiam_jax.ops.distance_transform import distance_transform
+from segsiam_jax.ops.shapes import check_shapes
 
 
 def signed_distance_maps(regions: jax.Array) -> jax.Array:
@@ -29,11 +30,15 @@ def signed_distance_maps(regions: jax.Array) -> jax.Array:
   Returns:
     `(B, *S, K)` float32; 0 for a class that fills none or all of an image.
 
+  Raises:
+    ValueError: another shape, or images with an axis of length 0.
+
   >>> regions = jnp.array([[0, 0, 1, 1, 1, 0]])[..., None]
   >>> print(signed_distance_maps(regions)[0, :, 0])
   [ 2.  1.  0. -1.  0.  1.]
   """
-  regions = regions.astype(bool)
+  check_shapes(regions=(regions, "B S+ *R+ K"))
+  regions = jnp.asarray(regions).astype(bool)
   axes = tuple(range(1, regions.ndim - 1))
   has_boundary = regions.any(axes, keepdims=True)
   has_boundary &= ~regions.all(axes, keepdims=True)
@@ -68,7 +73,9 @@ def boundary_loss(
     activation: "softmax" or "sigmoid".
     include_background: whether class 0 counts; the authors leave it out.
     distance_maps: `(B, *S, K)` phi, computed beforehand (for anisotropic
-      pixels, say); None computes `signed_distance_maps` of the labels.
+      pixels, say), read at valid pixels of classes that count, so that an
+      absent class may be infinitely far; None computes `signed_distance_maps`
+      of the labels.
 
   Returns:
     `(B,)` float32.
@@ -92,13 +99,23 @@ def boundary_loss(
   )
   if distance_maps is None:
     distance_maps = signed_distance_maps(pixels.targets > 0)
-  axes = tuple(range(1, logits.ndim - 1))
-  products = probabilities(pixels, activation) * distance_maps
-  losses = safe_divide(
-    products.sum(axes), pixels.valid.sum(axes).astype(jnp.float32)
+  check_shapes(
+    logits=(pixels.logits, "B *S K"), distance_maps=(distance_maps, "B *S K")
   )
+  axes = tuple(range(1, pixels.logits.ndim - 1))
   weights = region_weights(
     pixels.targets.sum(axes), class_weights, include_background, "skip"
+  )
+  counts = pixels.valid & (jnp.expand_dims(weights, axes) != 0)
+  distance_maps = jnp.where(counts, jnp.asarray(distance_maps, jnp.float32), 0)
+  # Of an infinite distance a probability of 0 has nothing.
+  probs = probabilities(pixels, activation)
+  distance_maps = jnp.where(
+    (probs == 0) & jnp.isinf(distance_maps), 0.0, distance_maps
+  )
+  losses = safe_divide(
+    (probs * distance_maps).sum(axes),
+    pixels.valid.sum(axes).astype(jnp.float32),
   )
   return class_mean(losses, weights)
 
@@ -121,6 +138,9 @@ def unet_weight_map(
   Returns:
     `(*S)` float32; `pixel_weights` of `softmax_cross_entropy`.
 
+  Raises:
+    ValueError: an axis of length 0, or numbers that are no height and width.
+
   References:
     Ronneberger et al., U-Net, arXiv:1505.04597, equation 2.
 
@@ -129,6 +149,13 @@ def unet_weight_map(
    [ 1.   10.23  1.  ]]
   """
   instances = np.asarray(instances)
+  check_shapes(instances=(instances, "S+ *R+"))
+  if instances.dtype.kind not in "biu":
+    raise ValueError(f"instances: expected integers; got {instances.dtype}")
+  if not (np.isfinite(w0) and 0 < sigma < np.inf):
+    raise ValueError(
+      f"w0, sigma: expected finite numbers, sigma above 0; got {w0}, {sigma}"
+    )
   nearest = np.full(instances.shape, np.inf)
   second = nearest.copy()
   # Beyond six sigma the ridge is below 2e-8 of its height: each object is

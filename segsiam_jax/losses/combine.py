@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from segsiam_jax.losses.boundary import boundary_loss
 from segsiam_jax.losses.lovasz import lovasz_softmax_loss
@@ -13,6 +14,7 @@ from segsiam_jax.losses.overlap import (
   jaccard_loss,
   tversky_loss,
 )
+from segsiam_jax.losses.pixels import weigh
 from segsiam_jax.losses.segmentation import (
   focal_loss,
   sigmoid_cross_entropy,
@@ -74,9 +76,11 @@ def combine(
 
   def loss(logits: jax.Array, labels: jax.Array, **arguments) -> jax.Array:
     return sum(
-      weight
-      * SEGMENTATION_LOSSES[name](
-        logits, labels, **{**arguments, **options.get(name, {})}
+      weigh(
+        jnp.float32(weight),
+        SEGMENTATION_LOSSES[name](
+          logits, labels, **{**arguments, **options.get(name, {})}
+        ),
       )
       for name, weight in weights.items()
     )

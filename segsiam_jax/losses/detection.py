@@ -7,18 +7,24 @@ number sampled in the whole batch, as torchvision and detectron2 do, and stays
 exact when the batch is spread over devices.
 
 Arguments all share: B images, A anchors or R proposals, C classes with the
-background as class 0; any float dtype, computed with in float32.
+background as class 0; any float dtype, computed with in float32. Shapes that
+do not fit are a ValueError; a class outside [0, C), where it counts, makes the
+loss NaN.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from segsiam_jax.losses.masking import zero_padding
+from segsiam_jax.losses.pixels import weigh
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.boxes import paired_giou
+from segsiam_jax.ops.labels import to_classes
+from segsiam_jax.ops.shapes import check_shapes
 
 
 def smooth_l1_loss(
@@ -36,7 +42,7 @@ def smooth_l1_loss(
     predictions: `(*S, D)`, D = 4 for boxes.
     targets: `(*S, D)`.
     beta: where the square turns into a line: 1 in the paper, 1/9 in
-      torchvision's Mask R-CNN, 0 (plain L1) in detectron2.
+      torchvision's Mask R-CNN, 0 (plain L1, of slope 0 at 0) in detectron2.
     where: `(*S)`, nonzero = count.
 
   Returns:
@@ -46,10 +52,19 @@ def smooth_l1_loss(
   >>> smooth_l1_loss(jnp.array([0.0, 3.0]), jnp.array([0.5, 0.0])).item()
   2.625
   """
+  check_shapes(
+    predictions=(predictions, "*S D+"),
+    targets=(targets, "*S D+"),
+    where=(where, "*S"),
+  )
+  if not beta >= 0:
+    raise ValueError(f"beta: expected a number of at least 0; got {beta}")
   difference = zero_padding(predictions, where) - zero_padding(targets, where)
-  size = jnp.abs(difference)
   if beta == 0:
-    return size.sum(-1)
+    # The derivative of JAX's `abs` is 1 at 0.
+    return (difference * jnp.sign(difference)).sum(-1)
+  beta = jnp.float32(beta)
+  size = jnp.abs(difference)
   curve = 0.5 * jnp.square(difference) / beta
   return jnp.where(size < beta, curve, size - 0.5 * beta).sum(-1)
 
@@ -72,6 +87,9 @@ def giou_loss(
   >>> giou_loss(box, box).item()
   0.0
   """
+  check_shapes(
+    boxes=(boxes, "*S 4"), targets=(targets, "*S 4"), where=(where, "*S")
+  )
   loss = 1.0 - paired_giou(
     zero_padding(boxes, where), zero_padding(targets, where)
   )
@@ -101,8 +119,8 @@ def rpn_loss(
   Args:
     objectness: `(B, A)` logits.
     deltas: `(B, A, 4)` predicted offsets.
-    labels: `(B, A)`, 1 for anchors on an object, 0 for background; anything
-      where `sampled` is 0.
+    labels: `(B, A)` integers or bool, 1 for anchors on an object, 0 for
+      background; anything where `sampled` is 0.
     target_deltas: `(B, A, 4)`, read where a label is 1.
     sampled: `(B, A)`, nonzero for the anchors that count (256 an image).
     beta: of smooth L1.
@@ -117,12 +135,21 @@ def rpn_loss(
   >>> round(loss.objectness.mean().item(), 4), loss.boxes.mean().item()
   (0.6931, 2.0)
   """
+  check_shapes(
+    objectness=(objectness, "B A"),
+    deltas=(deltas, "B A 4"),
+    labels=(labels, "B A"),
+    target_deltas=(target_deltas, "B A 4"),
+    sampled=(sampled, "B A"),
+  )
   sampled = jnp.asarray(sampled) != 0
+  labels, known = _known(labels, 2)
   positive = sampled & (labels == 1)
-  entropy = optax.sigmoid_binary_cross_entropy(
+  entropy = _binary_cross_entropy(
     zero_padding(objectness, sampled), positive.astype(jnp.float32)
   )
   boxes = smooth_l1_loss(deltas, target_deltas, beta=beta, where=positive)
+  entropy = jnp.where(known, entropy, jnp.nan)
   return RpnLoss(_per_image(entropy, sampled), _per_image(boxes, sampled))
 
 
@@ -162,15 +189,24 @@ def box_head_loss(
   >>> round(loss.classes.mean().item(), 4), loss.boxes.mean().item()
   (1.0986, 2.0)
   """
+  per_class = 1 if np.shape(deltas)[2:3] == (1,) else "C"
+  check_shapes(
+    logits=(logits, "B R C+"),
+    deltas=(deltas, f"B R {per_class} 4"),
+    labels=(labels, "B R"),
+    target_deltas=(target_deltas, "B R 4"),
+    sampled=(sampled, "B R"),
+  )
   sampled = jnp.asarray(sampled) != 0
+  labels, known = _known(labels, logits.shape[-1])
   labels = jnp.where(sampled, labels, 0)
   entropy = optax.softmax_cross_entropy_with_integer_labels(
     zero_padding(logits, sampled), labels
   )
-  own = (
-    deltas[..., 0, :] if deltas.shape[-2] == 1 else _of_class(deltas, labels)
-  )
+  deltas = jnp.asarray(deltas)
+  own = deltas[..., 0, :] if per_class == 1 else _of_class(deltas, labels)
   boxes = smooth_l1_loss(own, target_deltas, beta=beta, where=labels > 0)
+  entropy = jnp.where(known, entropy, jnp.nan)
   return BoxHeadLoss(_per_image(entropy, sampled), _per_image(boxes, sampled))
 
 
@@ -199,13 +235,33 @@ def mask_loss(
   >>> round(loss.mean().item(), 4)
   0.6931
   """
+  check_shapes(
+    logits=(logits, "B R H+ W+ C+"),
+    labels=(labels, "B R"),
+    targets=(targets, "B R H+ W+"),
+    positive=(positive, "B R"),
+  )
   positive = jnp.asarray(positive) != 0
+  labels, known = _known(labels, logits.shape[-1])
   planes = jnp.moveaxis(logits, -1, 2)
   own = _of_class(planes, jnp.where(positive, labels, 0))
-  entropy = optax.sigmoid_binary_cross_entropy(
+  entropy = _binary_cross_entropy(
     zero_padding(own, positive), zero_padding(targets, positive)
   ).mean((-2, -1))
-  return _per_image(entropy, positive)
+  return _per_image(jnp.where(known, entropy, jnp.nan), positive)
+
+
+def _known(labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
+  """Labels in int32, 0 where they are no class, and where they are one."""
+  labels = jnp.asarray(to_classes(labels)).astype(jnp.int32)
+  known = (labels >= 0) & (labels < num_classes)
+  return jnp.where(known, labels, 0), known
+
+
+def _binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """0, and not NaN, where a logit is infinite and right."""
+  yes = weigh(targets, jax.nn.log_sigmoid(logits))
+  return -yes - weigh(1.0 - targets, jax.nn.log_sigmoid(-logits))
 
 
 def _of_class(values: jax.Array, labels: jax.Array) -> jax.Array:

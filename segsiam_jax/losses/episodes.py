@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from segsiam_jax.ops.distances import Metric, pairwise_distances
+from segsiam_jax.ops.shapes import check_shapes
 
 
 def prototypical_loss(
@@ -30,24 +31,23 @@ def prototypical_loss(
     `(..., N, Q)` float32.
 
   Raises:
-    ValueError: support and queries have different N.
+    ValueError: unknown distance, or shapes that do not fit, as of different
+      N.
 
   >>> support = jnp.array([[[0.0]], [[1.0]]])
   >>> loss = prototypical_loss(support, support)
   >>> [round(float(value), 4) for value in loss[:, 0]]  # log(1 + exp(-1))
   [0.3133, 0.3133]
   """
+  check_shapes(support=(support, "*E N+ K+ D+"), queries=(queries, "*E N Q D"))
+  queries = jnp.asarray(queries)
   *lead, num_classes, num_queries, size = queries.shape
-  if support.shape[-3] != num_classes:
-    raise ValueError(
-      f"support has {support.shape[-3]} classes, queries have {num_classes}"
-    )
   prototypes = jnp.mean(jnp.asarray(support, jnp.float32), axis=-2)
   distances = jax.vmap(lambda x, y: pairwise_distances(x, y, distance))(
     queries.reshape(-1, num_classes * num_queries, size),
     prototypes.reshape(-1, num_classes, size),
   )
-  log_probs = jax.nn.log_softmax(-distances / temperature)
+  log_probs = jax.nn.log_softmax(-distances / jnp.float32(temperature))
   log_probs = log_probs.reshape(*lead, num_classes, num_queries, num_classes)
   own = jnp.arange(num_classes).reshape(*[1] * len(lead), num_classes, 1, 1)
   return -jnp.take_along_axis(log_probs, own, axis=-1)[..., 0]

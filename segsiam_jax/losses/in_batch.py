@@ -14,7 +14,16 @@ float32; integer `labels (B,)`, equal = same identity; `where (B,)`, nonzero =
 count; integer `ids (B,)`, equal = copies of one example, which form no pair;
 `num_anchors`, the rows that are anchors, the first ones, where the others are
 only compared with: a cross-batch memory (Wang et al., arXiv:1912.06798), to
-which no gradient should go. A result then has `num_anchors` values.
+which no gradient should go. A result then has `num_anchors` values. Nothing
+broadcasts: shapes that do not fit, and `num_anchors` outside [0, B], are a
+`ValueError`.
+
+Labels and ids of 64 bits stay distinct if they are NumPy arrays. Arguments of a
+compiled function have been cut to 32 bits by `jit`, unless x64 is on: number
+such labels anew with `segsiam_jax.ops.renumber` first.
+
+A NaN in a row that counts makes every value NaN, also where a choice of pairs
+or triplets would pass over it.
 """
 
 from typing import Literal, get_args
@@ -22,7 +31,8 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.masking import masked_logsumexp, zero_padding
+from segsiam_jax.losses.batch import Batch, keep_nan, prepare
+from segsiam_jax.losses.masking import masked_logsumexp
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import (
   Metric,
@@ -33,12 +43,10 @@ from segsiam_jax.ops.distances import (
 )
 from segsiam_jax.ops.mining import (
   Fallback,
-  PairMasks,
   mine_distance_weighted,
   mine_hard,
   mine_multi_similarity,
   mine_semi_hard,
-  pair_masks,
 )
 
 Mining = Literal["hard", "semi_hard", "all", "distance_weighted"]
@@ -128,9 +136,11 @@ def batch_triplet_loss(
     raise ValueError(
       f"average_over must be valid or active; got {average_over!r}"
     )
-  embeddings = zero_padding(embeddings, where)
-  anchors = embeddings[:num_anchors]
-  masks = _masks(labels, where, ids, num_anchors)
+  batch = prepare(
+    embeddings, labels, where=where, ids=ids, num_anchors=num_anchors
+  )
+  anchors, embeddings, masks = batch
+  margin = jnp.float32(margin)
 
   def penalty(violations):
     return (jax.nn.softplus if soft else jax.nn.relu)(violations + margin)
@@ -148,11 +158,13 @@ def batch_triplet_loss(
       paired_distances(anchors, embeddings[triplets.positive], distance)
       - paired_distances(anchors, embeddings[triplets.negative], distance)
     )
-    return _average(losses[:, None], count(losses, triplets.valid)[:, None])
+    loss = _average(losses[:, None], count(losses, triplets.valid)[:, None])
+    return keep_nan(loss, embeddings)
 
   distances = pairwise_distances(anchors, embeddings, metric=distance)
   if mining == "all":
-    return _average_all_triplets(distances, masks, penalty, count)
+    loss = _average_all_triplets(distances, masks, penalty, count)
+    return keep_nan(loss, embeddings)
   if mining == "semi_hard":
     mined = mine_semi_hard(distances, *masks, fallback=semi_hard_fallback)
   else:
@@ -164,7 +176,7 @@ def batch_triplet_loss(
     )
   to_negative = jnp.take_along_axis(distances, mined.index, axis=1)
   losses = penalty(distances - to_negative)
-  return _average(losses, count(losses, mined.valid))
+  return keep_nan(_average(losses, count(losses, mined.valid)), embeddings)
 
 
 def nt_xent_loss(
@@ -205,11 +217,13 @@ def nt_xent_loss(
   >>> round(float(loss.mean()), 4)  # log(1 + exp(-1))
   0.3133
   """
-  logits, (positive, negative) = _logits(
-    embeddings, labels, temperature, where, ids, num_anchors
+  batch = prepare(
+    embeddings, labels, where=where, ids=ids, num_anchors=num_anchors
   )
+  logits, positive, negative = _logits(batch, temperature)
   negatives = masked_logsumexp(logits, negative, axis=1)
-  return _average(jax.nn.softplus(negatives[:, None] - logits), positive)
+  losses = jax.nn.softplus(negatives[:, None] - logits)
+  return keep_nan(_average(losses, positive), batch.embeddings)
 
 
 def supervised_contrastive_loss(
@@ -229,7 +243,9 @@ def supervised_contrastive_loss(
   the other positives included (Khosla et al., arXiv:2004.11362, eq. 2, the
   form with the sum outside of the logarithm).
 
-  Equals pytorch-metric-learning's `SupConLoss`. The authors' code multiplies
+  A batch without a pair of different identities has no loss, as in
+  pytorch-metric-learning, whose `SupConLoss` this equals. (The formula alone
+  would push the examples of one identity apart.) The authors' code multiplies
   by `temperature / base_temperature`, 1 by default. With one positive per
   anchor it equals `nt_xent_loss`.
 
@@ -242,7 +258,8 @@ def supervised_contrastive_loss(
     num_anchors: None for all.
 
   Returns:
-    Per anchor, the loss and 1, or 0 and 0 without a positive; `(B,)` each.
+    Per anchor, the loss and 1, or 0 and 0 without a positive, or without any
+    negative in the batch; `(B,)` each.
 
   >>> embeddings = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
   >>> loss = supervised_contrastive_loss(
@@ -251,12 +268,18 @@ def supervised_contrastive_loss(
   >>> loss.weights.tolist(), round(float(loss.mean()), 4)
   ([1.0, 1.0, 0.0], 0.3133)
   """
-  logits, (positive, negative) = _logits(
-    embeddings, labels, temperature, where, ids, num_anchors
+  batch = prepare(
+    embeddings, labels, where=where, ids=ids, num_anchors=num_anchors
   )
+  logits, positive, negative = _logits(batch, temperature)
   others = masked_logsumexp(logits, positive | negative, axis=1)
   values, num_positives = _average(others[:, None] - logits, positive)
-  return WeightedLoss(values, jnp.minimum(num_positives, 1.0))
+  one_class = ~negative.any()
+  loss = WeightedLoss(
+    jnp.where(one_class, 0.0, values),
+    jnp.where(one_class, 0.0, jnp.minimum(num_positives, 1.0)),
+  )
+  return keep_nan(loss, batch.embeddings)
 
 
 def multi_similarity_loss(
@@ -303,48 +326,31 @@ def multi_similarity_loss(
   >>> [round(float(value), 4) for value in loss.values]
   [0.1566, 0.1566, 0.0]
   """
-  embeddings = zero_padding(embeddings, where)
-  similarities = pairwise_cosine_similarities(
-    embeddings[:num_anchors], embeddings
+  batch = prepare(
+    embeddings, labels, where=where, ids=ids, num_anchors=num_anchors
   )
-  masks = _masks(labels, where, ids, num_anchors)
+  anchors, embeddings, masks = batch
+  similarities = pairwise_cosine_similarities(anchors, embeddings)
   if epsilon is not None:
     masks = mine_multi_similarity(similarities, *masks, epsilon=epsilon)
+  alpha, beta, base = (jnp.float32(number) for number in (alpha, beta, base))
   pull = masked_logsumexp(alpha * (base - similarities), masks.positive, 1)
   push = masked_logsumexp(beta * (similarities - base), masks.negative, 1)
   values = jax.nn.softplus(pull) / alpha + jax.nn.softplus(push) / beta
-  if where is None:
-    return WeightedLoss(values, jnp.ones_like(values))
-  # A masked row has no pairs, so its value is 0 already.
-  counted = jnp.asarray(where)[:num_anchors] != 0
-  return WeightedLoss(values, counted.astype(jnp.float32))
+  weights = jnp.ones_like(values)
+  if where is not None:
+    # A masked row has no pairs, so its value is 0 already.
+    counted = jnp.asarray(where)[: len(anchors)] != 0
+    weights = counted.astype(jnp.float32)
+  return keep_nan(WeightedLoss(values, weights), embeddings)
 
 
 def _logits(
-  embeddings: jax.Array,
-  labels: jax.Array,
-  temperature: float,
-  where: jax.Array | None,
-  ids: jax.Array | None,
-  num_anchors: int | None,
-) -> tuple[jax.Array, PairMasks]:
-  embeddings = zero_padding(embeddings, where)
-  similarities = pairwise_cosine_similarities(
-    embeddings[:num_anchors], embeddings
-  )
-  masks = _masks(labels, where, ids, num_anchors)
-  return similarities / temperature, masks
-
-
-def _masks(
-  labels: jax.Array,
-  where: jax.Array | None,
-  ids: jax.Array | None,
-  num_anchors: int | None,
-) -> PairMasks:
-  """Those of the anchors' rows."""
-  masks = pair_masks(labels, where=where, ids=ids)
-  return PairMasks(*(mask[:num_anchors] for mask in masks))
+  batch: Batch, temperature: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Scaled cosines, and the masks of positives and of negatives."""
+  similarities = pairwise_cosine_similarities(batch.anchors, batch.embeddings)
+  return similarities / jnp.float32(temperature), *batch.masks
 
 
 def _average(losses: jax.Array, counted: jax.Array) -> WeightedLoss:

@@ -1,5 +1,7 @@
 """Lovász-Softmax: the tight convex extension of the Jaccard loss."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -62,7 +64,10 @@ def lovasz_softmax_loss(
     where=where,
     activation="softmax",
   )
-  shape = (1 if batch else logits.shape[0], -1, logits.shape[-1])
+  size, *space, num_classes = logits.shape
+  count = math.prod(space)
+  shape = (1, size * count) if batch else (size, count)
+  shape += (num_classes,)
   targets = pixels.targets.reshape(shape)
   errors = jnp.abs(targets - probabilities(pixels, "softmax").reshape(shape))
   # The loss is linear in the errors as long as their order stays the same.
@@ -77,7 +82,7 @@ def lovasz_softmax_loss(
     targets.sum(1), class_weights, include_background, absent
   )
   losses = class_mean((errors * gradient).sum(1), weights)
-  return jnp.broadcast_to(losses, (logits.shape[0],))
+  return jnp.broadcast_to(losses, (size,))
 
 
 def _gradient_by_sort(
@@ -89,7 +94,7 @@ def _gradient_by_sort(
   keys = jnp.where(valid, -errors, 1.0)
   places = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
   _, labelled, places = jax.lax.sort(
-    (keys, targets.astype(jnp.int32), places), dimension=1, num_keys=1
+    (keys, (targets > 0).astype(jnp.int32), places), dimension=1, num_keys=1
   )
   rank = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
   true_before = jnp.cumsum(labelled, axis=1) - labelled
@@ -114,7 +119,8 @@ def _gradient_by_bins(
   # Bin 0 has the largest errors.
   bins = ((1 - errors) * _NUM_BINS).astype(jnp.int32)
   bins = jnp.clip(bins, 0, _NUM_BINS - 1)
-  rows = 2 * jnp.arange(num_classes) + targets.astype(jnp.int32)
+  # Targets of unknown labels are NaN: no index.
+  rows = 2 * jnp.arange(num_classes) + (targets > 0).astype(jnp.int32)
   codes = rows * _NUM_BINS + bins
 
   def of_image(codes: jax.Array, valid: jax.Array) -> jax.Array:

@@ -98,7 +98,7 @@ def dice_loss(
     losses = 1 - _score(numerator, denominator, smooth)
   else:
     losses = class_mean(1 - _score(numerator, denominator, smooth), weights)
-  return jnp.broadcast_to(losses, (logits.shape[0],))
+  return _of_images(losses, len(logits))
 
 
 def jaccard_loss(
@@ -268,7 +268,13 @@ def focal_tversky_loss(
     perfect = losses <= 0
     powers = jnp.where(perfect, 1.0, losses) ** gamma
     losses = jnp.where(perfect, 0.0, powers)
-  return jnp.broadcast_to(class_mean(losses, weights), (logits.shape[0],))
+  return _of_images(class_mean(losses, weights), len(logits))
+
+
+def _of_images(losses: jax.Array, size: int) -> jax.Array:
+  """`(B,)` float32, of the loss of each image or of the batch."""
+  # Factors that are NumPy's float64 make it wider with x64.
+  return jnp.broadcast_to(losses, (size,)).astype(jnp.float32)
 
 
 def _counts_and_weights(

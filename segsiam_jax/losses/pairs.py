@@ -1,7 +1,8 @@
 """Losses of pairs and triplets that the data pipeline has chosen.
 
 All return one float32 value per pair or triplet, compute in float32 and give
-0, and gradient 0, where `where` is 0, whatever the inputs hold there.
+0, and gradient 0, where `where` is 0, whatever the inputs hold there. Nothing
+broadcasts: shapes that do not fit are a `ValueError`.
 `same = 1` means the same identity in all of them.
 """
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from segsiam_jax.losses.masking import zero_padding
 from segsiam_jax.ops.distances import Metric, paired_distances
+from segsiam_jax.ops.shapes import check_shapes
 
 
 def contrastive_loss(
@@ -56,10 +58,15 @@ def contrastive_loss(
   >>> contrastive_loss(jnp.array([0.5, 0.5, 2.0]), jnp.array([1, 0, 0]))
   Array([0.25, 0.25, 0.  ], dtype=float32)
   """
+  check_shapes(
+    distances=(distances, "*S"), same=(same, "*S"), where=(where, "*S")
+  )
   distances = zero_padding(distances, where)
   same = jnp.asarray(same, jnp.float32)
-  pull = jax.nn.relu(distances - positive_margin)
-  push = jax.nn.relu(margin - distances)
+  # 0 times an infinite distance would be NaN.
+  near = jnp.where(same == 0, 0.0, distances)
+  pull = jax.nn.relu(near - jnp.float32(positive_margin))
+  push = jax.nn.relu(jnp.float32(margin) - distances)
   if squared:
     pull, push = jnp.square(pull), jnp.square(push)
   losses = same * pull + (1.0 - same) * push
@@ -115,6 +122,12 @@ def triplet_loss(
   >>> triplet_loss(a, p, p).tolist()
   [0.20000000298023224]
   """
+  check_shapes(
+    anchor=(anchor, "*S D+"),
+    positive=(positive, "*S D"),
+    negative=(negative, "*S D"),
+    where=(where, "*S"),
+  )
   anchor, positive, negative = (
     zero_padding(x, where) for x in (anchor, positive, negative)
   )
@@ -125,7 +138,8 @@ def triplet_loss(
       to_negative, paired_distances(positive, negative, distance)
     )
   penalty = jax.nn.softplus if soft else jax.nn.relu
-  return zero_padding(penalty(to_positive - to_negative + margin), where)
+  violations = to_positive - to_negative + jnp.float32(margin)
+  return zero_padding(penalty(violations), where)
 
 
 def binary_similarity_loss(
@@ -154,9 +168,15 @@ def binary_similarity_loss(
   >>> binary_similarity_loss(jnp.array([0.0, 200.0]), jnp.array([1, 0]))
   Array([  0.6931472, 200.       ], dtype=float32)
   """
+  check_shapes(logits=(logits, "*S"), same=(same, "*S"), where=(where, "*S"))
   logits = zero_padding(logits, where)
   same = jnp.asarray(same, jnp.float32)
+
+  def cost(weights, logits):
+    # 0 times an infinite logit would be NaN.
+    return weights * jax.nn.softplus(jnp.where(weights == 0, 0.0, logits))
+
   # -log sigmoid(z) = softplus(-z), which neither overflows nor cancels.
-  losses = positive_weight * same * jax.nn.softplus(-logits)
-  losses += (1.0 - same) * jax.nn.softplus(logits)
+  losses = cost(jnp.float32(positive_weight) * same, -logits)
+  losses += cost(1.0 - same, logits)
   return zero_padding(losses, where)

@@ -1,12 +1,15 @@
 """What all segmentation losses share: checked inputs and pixel averages."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.ops.labels import to_classes
 from segsiam_jax.ops.pixels import expand_trailing, valid_pixels
+from segsiam_jax.ops.shapes import check_shapes
 
 # A weight per class: any sequence of K numbers or a (K,) array.
 ClassWeights = Sequence[float] | jax.Array
@@ -56,8 +59,13 @@ def prepare(
 
   Returns:
     The masked inputs.
+
+  Raises:
+    ValueError: shapes that do not fit, or images with an axis of length 0.
+    TypeError: labels that are not integers.
   """
-  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  logits, labels = jnp.asarray(logits), jnp.asarray(to_classes(labels))
+  check_shapes(logits=(logits, "B *S+ K+"))
   num_classes = logits.shape[-1]
   if activation not in get_args(Activation):
     raise ValueError(
@@ -77,8 +85,9 @@ def prepare(
     )
   if exclusive and num_classes == 1:
     raise ValueError(
-      "a softmax over one class is always 1; for binary logits (B, *S, 1) use "
-      "sigmoid_cross_entropy, or activation='sigmoid' in the other losses"
+      "logits: a softmax over one class is always 1; for binary ones of shape "
+      "(B, *S, 1) use sigmoid_cross_entropy, or activation='sigmoid' in the "
+      "other losses"
     )
   valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
   labels = labels.astype(jnp.int32)
@@ -106,11 +115,11 @@ def probabilities(pixels: Pixels, activation: Activation) -> jax.Array:
 
 
 def weigh(weights: jax.Array, values: jax.Array) -> jax.Array:
-  """`weights * values` where 0 times infinity is 0.
+  """`weights * values` where 0 times infinity is 0; 0 times NaN is NaN.
 
   So a class ruled out by a logit of -inf costs nothing where it has no target.
   """
-  return jnp.where(weights == 0, 0.0, weights * values)
+  return weights * jnp.where((weights == 0) & jnp.isinf(values), 0.0, values)
 
 
 def as_class_weights(
@@ -122,7 +131,7 @@ def as_class_weights(
   weights = jnp.asarray(class_weights, jnp.float32)
   if weights.shape != (num_classes,):
     raise ValueError(
-      f"class_weights have shape {weights.shape}; give one for each of the "
+      f"class_weights: shape {weights.shape}; give one for each of the "
       f"{num_classes} classes"
     )
   return weights
@@ -131,10 +140,13 @@ def as_class_weights(
 def safe_divide(
   numerator: jax.Array, denominator: jax.Array, default: float = 0.0
 ) -> jax.Array:
-  """Quotient, or `default` (with zero gradient) where the denominator is 0."""
+  """Quotient, or `default` (with zero gradient) where the denominator is 0.
+
+  NaN over 0 stays NaN: an input is, whether it weighs or not.
+  """
   zero = denominator == 0
   quotient = numerator / jnp.where(zero, 1.0, denominator)
-  return jnp.where(zero, default, quotient)
+  return jnp.where(zero & ~jnp.isnan(numerator), default, quotient)
 
 
 def average(
@@ -160,12 +172,17 @@ def average(
 
   Returns:
     `(B,)` float32; 0 for an image without valid entries.
+
+  Raises:
+    ValueError: `pixel_weights` has not the leading axes of `losses`.
   """
   if pixel_weights is not None:
-    pixel_weights = expand_trailing(pixel_weights, losses.ndim)
+    pixel_weights = expand_trailing(
+      "pixel_weights", pixel_weights, losses.shape
+    )
     pixel_weights = pixel_weights.astype(jnp.float32)
-    losses, weights = losses * pixel_weights, weights * pixel_weights
-  flat = (losses.shape[0], -1)
+    losses, weights = weigh(pixel_weights, losses), weights * pixel_weights
+  flat = (losses.shape[0], math.prod(losses.shape[1:]))
   valid = jnp.broadcast_to(valid, losses.shape).reshape(flat)
   weights = jnp.broadcast_to(weights, losses.shape).reshape(flat)
   losses = losses.reshape(flat)
@@ -175,12 +192,17 @@ def average(
         f"hardest_fraction is {hardest_fraction}; give a number in (0, 1]"
       )
     at_most = max(1, round(hardest_fraction * losses.shape[1]))
-    losses, order = jax.lax.top_k(jnp.where(valid, losses, -jnp.inf), at_most)
+    losses = jnp.where(valid, losses, -jnp.inf)
+    # Some NaN are below all numbers in the order of `top_k`.
+    hardness = jnp.where(jnp.isnan(losses), jnp.inf, losses)
+    order = jax.lax.top_k(hardness, at_most)[1]
+    losses = jnp.take_along_axis(losses, order, axis=1)
     keep = jnp.maximum(1, jnp.round(hardest_fraction * valid.sum(1)))
     valid = jnp.take_along_axis(valid, order, axis=1)
     valid &= jnp.arange(at_most) < keep[:, None]
     weights = jnp.take_along_axis(weights, order, axis=1)
-  total = jnp.where(valid, losses, 0.0).sum(1)
+  # Factors that are NumPy's float64 make it wider with x64.
+  total = jnp.where(valid, losses, 0.0).sum(1).astype(jnp.float32)
   if normalize == "none":
     return total
   if normalize == "weights":

@@ -2,7 +2,9 @@
 
 `proxies (C, D)` are parameters of the caller, one row per class; a Flax
 `Dense` kernel and the `W` of pytorch-metric-learning are its transpose. All
-normalise embeddings and proxies, and compute in float32.
+normalise embeddings and proxies, and compute in float32. A label that is not a
+class, and has no loss, is one of 64 bits too, unless it was cut to 32 before:
+`jit` does so with its arguments.
 """
 
 import math
@@ -11,9 +13,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.losses.batch import keep_nan
 from segsiam_jax.losses.masking import masked_logsumexp, zero_padding
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import pairwise_cosine_similarities
+from segsiam_jax.ops.labels import to_classes
+from segsiam_jax.ops.shapes import check_shapes
 
 Guard = Literal["linear", "easy", "none"]
 
@@ -57,7 +62,7 @@ def arcface_loss(
     `(B,)` float32.
 
   Raises:
-    ValueError: unknown guard.
+    ValueError: unknown guard, or shapes that do not fit.
 
   >>> eye = jnp.eye(2)
   >>> losses = arcface_loss(eye, eye, jnp.array([0, 0]), margin=0.5, scale=1.0)
@@ -66,6 +71,8 @@ def arcface_loss(
   """
   if guard not in ("linear", "easy", "none"):
     raise ValueError(f"guard must be linear, easy or none; got {guard!r}")
+
+  margin = float(margin)
 
   def with_margin(cosine):
     # The derivative of the sine is infinite at +-1, which rounding reaches.
@@ -109,11 +116,15 @@ def cosface_loss(
   Returns:
     `(B,)` float32.
 
+  Raises:
+    ValueError: shapes that do not fit.
+
   >>> eye = jnp.eye(2)
   >>> losses = cosface_loss(eye, eye, jnp.array([0, 0]), margin=0.5, scale=1.0)
   >>> [round(float(loss), 4) for loss in losses]
   [0.4741, 1.7014]
   """
+  margin = jnp.float32(margin)
   return _margin_softmax(
     embeddings, proxies, labels, lambda cosine: cosine - margin, scale, where
   )
@@ -142,7 +153,7 @@ def proxy_anchor_loss(
   Args:
     embeddings: `(B, D)` of any float dtype.
     proxies: `(C, D)`.
-    labels: `(B,)` integers in [0, C); the loss of any other is 0.
+    labels: `(B,)` integers in [0, C); rows of any other do not count.
     margin: delta.
     alpha: sharpness.
     where: `(B,)` mask, nonzero = count.
@@ -151,37 +162,55 @@ def proxy_anchor_loss(
     Per *proxy*: values, the positive one scaled by `C / |P+|`, whose mean is
     the loss above, and weights 1; `(C,)` each.
 
+  Raises:
+    ValueError: shapes that do not fit.
+
   >>> eye = jnp.eye(2)
   >>> loss = proxy_anchor_loss(eye, eye, jnp.array([0, 1]), alpha=1.0)
   >>> round(float(loss.mean()), 4)  # log(1 + exp(-0.9)) + log(1 + exp(0.1))
   1.0856
   """
-  num_classes = proxies.shape[0]
-  cosines = pairwise_cosine_similarities(
-    zero_padding(embeddings, where), proxies
-  )
-  positive = labels[:, None] == jnp.arange(num_classes)
-  negative = ~positive
+  labels, right = _right_class(embeddings, proxies, labels, where)
+  num_classes = len(proxies)
+  counted = (labels >= 0) & (labels < num_classes)
   if where is not None:
-    counted = jnp.asarray(where)[:, None] != 0
-    positive, negative = positive & counted, negative & counted
+    counted &= jnp.asarray(where) != 0
+  embeddings = zero_padding(embeddings, counted)
+  cosines = pairwise_cosine_similarities(embeddings, proxies)
+  positive, negative = right & counted[:, None], ~right & counted[:, None]
+  alpha, margin = jnp.float32(alpha), jnp.float32(margin)
   pull = masked_logsumexp(alpha * (margin - cosines), positive, axis=0)
   push = masked_logsumexp(alpha * (margin + cosines), negative, axis=0)
-  num_present = jnp.sum(positive.any(axis=0))
+  num_present = jnp.sum(positive.any(axis=0), dtype=jnp.float32)
   positive_scale = num_classes / jnp.maximum(num_present, 1)
   values = positive_scale * jax.nn.softplus(pull) + jax.nn.softplus(push)
-  return WeightedLoss(values, jnp.ones_like(values))
+  loss = WeightedLoss(values, jnp.ones_like(values))
+  return keep_nan(loss, embeddings, proxies)
+
+
+def _right_class(
+  embeddings, proxies, labels, where
+) -> tuple[jax.Array, jax.Array]:
+  """(B,) labels of 32 bits, and (B, C) which class each of them is."""
+  check_shapes(
+    embeddings=(embeddings, "B D+"),
+    proxies=(proxies, "C+ D"),
+    labels=(labels, "B"),
+    where=(where, "B"),
+  )
+  labels = jnp.asarray(to_classes(labels))
+  return labels, labels[:, None] == jnp.arange(len(proxies))
 
 
 def _margin_softmax(
   embeddings, proxies, labels, with_margin, scale, where
 ) -> jax.Array:
   """Cross-entropy of scaled cosines, changed for the right class only."""
+  _, right = _right_class(embeddings, proxies, labels, where)
   cosines = pairwise_cosine_similarities(
     zero_padding(embeddings, where), proxies
   )
-  right = labels[:, None] == jnp.arange(proxies.shape[0])
-  logits = scale * jnp.where(right, with_margin(cosines), cosines)
+  logits = jnp.float32(scale) * jnp.where(right, with_margin(cosines), cosines)
   log_probs = jax.nn.log_softmax(logits, axis=1)
   losses = -jnp.sum(jnp.where(right, log_probs, 0.0), axis=1)
   return zero_padding(losses, where)

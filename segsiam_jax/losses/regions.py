@@ -111,5 +111,5 @@ def region_weights(
 
 
 def class_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-  """Weighted mean over the last axis; 0 if nothing weighs."""
+  """Weighted mean over the last axis; 0 if nothing weighs, NaN of NaN."""
   return safe_divide((weights * losses).sum(-1), weights.sum(-1))

@@ -5,6 +5,12 @@ spatial axes, leave out pixels labelled `ignore_label` or masked by `where`,
 compute in float32 and return one value per image, `(B,)` float32. An image
 with nothing left to count has loss 0 and gradient 0; a label that is neither
 a class nor the ignore label makes the loss NaN.
+
+Training minimises the mean of these values over the images of a batch, so
+that every image weighs the same, and one with nothing left to count takes part
+in it as 0. `torch.nn.CrossEntropyLoss` of a batch is the mean over the valid
+pixels of all images: the two differ where images have unlike numbers of valid
+pixels (or sums of class weights).
 """
 
 import jax
@@ -128,10 +134,15 @@ def sigmoid_cross_entropy(
   )
   class_weights = as_class_weights(class_weights, logits.shape[-1])
   positive_weight = jnp.asarray(positive_weight, jnp.float32)
+  if positive_weight.shape not in ((), class_weights.shape):
+    raise ValueError(
+      f"positive_weight: expected a number or shape {class_weights.shape}; got "
+      f"shape {positive_weight.shape}"
+    )
   log_p = jax.nn.log_sigmoid(_signed(pixels))
   scale = class_weights * (1 + (positive_weight - 1) * pixels.targets)
   return average(
-    -scale * log_p,
+    -weigh(scale, log_p),
     weights=class_weights,
     valid=pixels.valid,
     pixel_weights=pixel_weights,
@@ -208,8 +219,9 @@ def focal_loss(
     weights = scale = class_weights
     if alpha is not None:
       scale *= 1 - alpha + (2 * alpha - 1) * pixels.targets
+  fading = jnp.exp(weigh(jnp.float32(gamma), log_not_p))
   return average(
-    -scale * jnp.exp(gamma * log_not_p) * log_p,
+    -weigh(scale, weigh(fading, log_p)),
     weights=weights,
     valid=valid,
     pixel_weights=pixel_weights,

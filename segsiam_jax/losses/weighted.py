@@ -5,12 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.ops.shapes import check_shapes
+
 
 class WeightedLoss(NamedTuple):
   """Values to be averaged with weights.
 
   Attributes:
-    values: `(A,)` float32, finite; 0 where the weight is 0.
+    values: `(A,)` float32, finite unless an input is not; 0 where the weight
+      is 0.
     weights: `(A,)` float32, how many terms of the mean the value stands for.
   """
 
@@ -20,9 +23,14 @@ class WeightedLoss(NamedTuple):
   def mean(self) -> jax.Array:
     """Weighted mean, () float32; 0, with gradient 0, if no weight is left.
 
+    Raises:
+      ValueError: values and weights of different shapes.
+
     >>> float(WeightedLoss(jnp.array([1.0, 4.0]), jnp.array([2.0, 1.0])).mean())
     2.0
     """
-    total = jnp.sum(self.weights * self.values)
+    check_shapes(values=(self.values, "*S"), weights=(self.weights, "*S"))
+    values = jnp.asarray(self.values, jnp.float32)
+    weights = jnp.asarray(self.weights, jnp.float32)
     # Weights are counts: a sum below 1 is a sum of nothing.
-    return total / jnp.maximum(jnp.sum(self.weights), 1.0)
+    return jnp.sum(weights * values) / jnp.maximum(jnp.sum(weights), 1.0)

@@ -14,13 +14,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segsiam_jax.ops.pixels import expand_trailing
+
 
 @flax.struct.dataclass
 class MetricState:
   """Base of all metric states: every array leaf is a sum over examples."""
 
   def merge(self, other: Self) -> Self:
-    """Sum of both states; works on device arrays and on NumPy arrays."""
+    """Sum of both states; works on device arrays and on NumPy arrays.
+
+    Raises:
+      ValueError: states of other classes, or leaves of other shapes.
+    """
+    for left, right in zip(
+      jax.tree.leaves(self), jax.tree.leaves(other), strict=True
+    ):
+      if np.shape(left) != np.shape(right):
+        raise ValueError(
+          f"other: expected a leaf of shape {np.shape(left)}, as this state's; "
+          f"got {np.shape(right)}"
+        )
     return jax.tree.map(operator.add, self, other)
 
   def compute(self) -> dict[str, float]:
@@ -51,14 +65,23 @@ class Mean(MetricState):
 
   @classmethod
   def of(cls, values: jax.Array, where: jax.Array | None = None) -> "Mean":
-    """State of `values` (any shape), weighted by `where` (broadcastable).
+    """State of `values`, weighted by `where`.
 
     Rows with weight 0 do not count even if their value is NaN or infinite.
+
+    Args:
+      values: of any shape.
+      where: weights of the leading axes of `values`; None for 1.
+
+    Raises:
+      ValueError: `where` has not the leading axes of `values`.
     """
     values = jnp.asarray(values, jnp.float32)
     if where is None:
-      where = jnp.ones((), jnp.float32)
-    weights = jnp.broadcast_to(jnp.asarray(where, jnp.float32), values.shape)
+      weights = jnp.ones(values.shape, jnp.float32)
+    else:
+      where = expand_trailing("where", where, values.shape)
+      weights = jnp.broadcast_to(where, values.shape).astype(jnp.float32)
     weighted = jnp.where(weights != 0, weights * values, 0.0)
     return cls(total=weighted.sum(), count=weights.sum())
 
@@ -86,7 +109,15 @@ def widen(state: Any) -> Any:
 def merge_all(
   left: Mapping[str, MetricState], right: Mapping[str, MetricState]
 ) -> dict[str, MetricState]:
-  """Merges two dictionaries of states with the same names."""
+  """Merges two dictionaries of states with the same names.
+
+  Raises:
+    ValueError: the names differ.
+  """
+  if set(left) != set(right):
+    raise ValueError(
+      f"states of {sorted(left)} do not merge with those of {sorted(right)}"
+    )
   return {name: left[name].merge(right[name]) for name in left}
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segsiam_jax.metrics.base import MetricState
+from segsiam_jax.ops.shapes import check_shapes
 
 
 def as_class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
@@ -28,10 +29,14 @@ def ratio(numerator, denominator, xp):
   return xp.where(denominator == 0, xp.nan, quotient)
 
 
-def mean_of_defined(scores: np.ndarray) -> float:
-  """Mean of the scores that are not NaN; NaN if none is."""
-  defined = scores[~np.isnan(scores)]
-  return float(defined.mean()) if defined.size else float("nan")
+def mean_of_defined(scores: np.ndarray, defined: np.ndarray) -> float:
+  """Mean of the defined scores, NaN if one of them is or if there are none.
+
+  >>> mean_of_defined(np.array([0.5, np.nan]), np.array([True, False]))
+  0.5
+  """
+  scores = scores[defined]
+  return float(scores.mean()) if scores.size else float("nan")
 
 
 @flax.struct.dataclass
@@ -83,20 +88,23 @@ class ClassMean(MetricState):
     >>> state.compute()
     {'': 0.5, '0': 0.75, '1': 0.25}
     """
+    check_shapes(scores=(scores, "B K"), where=(where, "B"))
+    scores = jnp.asarray(scores)
     names = as_class_names(scores.shape[1] if classes is None else classes)
     if len(names) != scores.shape[1]:
       raise ValueError(f"{len(names)} classes for scores {scores.shape}")
     defined = ~jnp.isnan(scores)
     if where is not None:
-      defined &= (where != 0)[:, None]
+      defined &= (jnp.asarray(where) != 0)[:, None]
     total = jnp.where(defined, scores.astype(jnp.float32), 0.0).sum(0)
     count = defined.sum(0, dtype=jnp.int32)
     return cls(total=total, count=count, class_names=names)
 
   def compute(self) -> dict[str, float]:
     """`''` is the mean over classes, `<class>` the mean over images."""
-    means = ratio(np.asarray(self.total), np.asarray(self.count), np)
-    values = {"": mean_of_defined(means)}
+    count = np.asarray(self.count)
+    means = ratio(np.asarray(self.total), count, np)
+    values = {"": mean_of_defined(means, count > 0)}
     for name, mean in zip(self.class_names, means, strict=True):
       values[name] = float(mean)
     return values

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from segsiam_jax.metrics.checks import check_no_nan
 from segsiam_jax.metrics.gather import gather
+from segsiam_jax.ops.shapes import check_shapes
 
 # What pycocotools' `stats` hold, in their order.
 STATISTICS = (
@@ -33,6 +35,14 @@ STATISTICS = (
 _KINDS = {"box": "bbox", "mask": "segm"}
 # What COCO counts of an image's detections.
 _COCO_MOST, _MOST_INDEX = 100, 2
+_SHAPES = {
+  "boxes": "N 4",
+  "classes": "N",
+  "scores": "N",
+  "is_crowd": "N",
+  "areas": "N",
+  "covered": "N",
+}
 # From this share on, an object is covered by others.
 COVERED_FROM = 0.25
 
@@ -49,11 +59,17 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
   Returns:
     `{"size": [H, W], "counts": str}`, ready for JSON.
 
+  Raises:
+    ValueError: another shape, an axis of length 0, or NaN.
+
   >>> encode_mask(np.ones((2, 3), bool))
   {'size': [2, 3], 'counts': '06'}
   """
   from pycocotools import mask as coco_mask
 
+  mask = np.asarray(mask)
+  check_shapes(mask=(mask, "H+ W+"))
+  check_no_nan("row", mask=mask)
   rle = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
   return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
 
@@ -148,6 +164,9 @@ class CocoAveragePrecision:
       size: (height, width) of the original image.
       truth: its objects.
       found: detections in it, at most 100 of which COCO's numbers count.
+
+    Raises:
+      ValueError: shapes that do not fit, NaN, or classes that have no name.
     """
     for what, given in (("truth", truth), ("found", found)):
       self._check(what, given)
@@ -305,8 +324,24 @@ class CocoAveragePrecision:
     count = len(given.boxes)
     for field in dataclasses.fields(given):
       value = getattr(given, field.name)
-      if value is not None and len(value) != count:
-        raise ValueError(f"{what}: {len(value)} {field.name} for {count} boxes")
+      shape = np.shape(value)
+      if value is not None and shape[:1] != (count,):
+        raise ValueError(
+          f"{field.name}: shape {shape}; {what}: {shape[0] if shape else 'no'} "
+          f"{field.name} for {count} boxes"
+        )
+    check_shapes(
+      **{
+        f"{field} of {what}": (getattr(given, field, None), shape)
+        for field, shape in _SHAPES.items()
+      }
+    )
+    row = "object" if what == "truth" else "detection"
+    names = ("boxes", "scores", "areas", "covered")
+    check_no_nan(
+      row,
+      **{f"{field} of {what}": getattr(given, field, None) for field in names},
+    )
     classes = np.asarray(given.classes)
     last = self._first_class + len(self._class_names)
     if count and not ((self._first_class <= classes) & (classes < last)).all():

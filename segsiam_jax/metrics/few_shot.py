@@ -20,6 +20,8 @@ from segsiam_jax.metrics.intervals import (
   wilson_interval,
 )
 from segsiam_jax.ops.distances import Metric, paired_distances
+from segsiam_jax.ops.labels import to_classes
+from segsiam_jax.ops.shapes import check_integer, check_shapes
 
 Rule = Literal["prototype", "nearest"]
 
@@ -43,24 +45,32 @@ class FewShotResult(NamedTuple):
 def top_1_with_ties(scores: jax.Array, labels: jax.Array) -> jax.Array:
   """Probability that the best-scored class is the right one.
 
-  1 or 0, or 1/n if the right class is one of n with the best score.
+  1 or 0, or 1/n if the right class is one of n with the best score. NaN where
+  a score is NaN.
 
   Args:
     scores: `(..., N)`, larger = more similar; from any model, as the learned
       similarity of Koch et al.
-    labels: `(...)` integers in [0, N).
+    labels: `(...)` integers in [0, N); any other is never right.
 
   Returns:
     `(...)` float32.
+
+  Raises:
+    ValueError: shapes that do not fit.
 
   >>> scores = jnp.array([[0.1, 0.9, 0.3], [0.5, 0.5, 0.5]])
   >>> top_1_with_ties(scores, jnp.array([1, 0])).tolist()
   [1.0, 0.3333333432674408]
   """
-  best = scores == jnp.max(scores, axis=-1, keepdims=True)
-  right = jnp.take_along_axis(best, labels[..., None], axis=-1)[..., 0]
-  # NaN scores are equal to nothing, and wrong.
-  return right / jnp.maximum(jnp.sum(best, axis=-1), 1).astype(jnp.float32)
+  check_shapes(scores=(scores, "*S N+"), labels=(labels, "*S"))
+  scores, labels = jnp.asarray(scores), jnp.asarray(to_classes(labels))
+  highest = jnp.max(scores, axis=-1, keepdims=True)
+  best = scores == highest
+  right = best & (labels[..., None] == jnp.arange(scores.shape[-1]))
+  number = jnp.sum(best, axis=-1, dtype=jnp.float32)
+  chance = right.any(axis=-1) / jnp.maximum(number, 1.0)
+  return jnp.where(jnp.isnan(highest[..., 0]), jnp.nan, chance)
 
 
 def episode_accuracy(
@@ -82,21 +92,19 @@ def episode_accuracy(
       example. The same for K = 1.
 
   Returns:
-    `(...)` float32.
+    `(...)` float32; NaN where an embedding of the episode is NaN.
 
   Raises:
-    ValueError: unknown rule, or different N.
+    ValueError: unknown rule, or shapes that do not fit, as of different N.
 
   >>> support = jnp.array([[[0.0]], [[1.0]]])
   >>> queries = jnp.array([[[0.2]], [[0.4]]])
   >>> float(episode_accuracy(support, queries))
   0.5
   """
+  check_shapes(support=(support, "*E N+ K+ D+"), queries=(queries, "*E N Q+ D"))
+  queries = jnp.asarray(queries)
   num_classes, num_queries = queries.shape[-3:-1]
-  if support.shape[-3] != num_classes:
-    raise ValueError(
-      f"support has {support.shape[-3]} classes, queries have {num_classes}"
-    )
   support = jnp.asarray(support, jnp.float32)
   if rule == "prototype":
     support = jnp.mean(support, axis=-2, keepdims=True)
@@ -136,19 +144,21 @@ def n_way_k_shot_accuracy(
     Accuracy, Wilson interval and t interval.
 
   Raises:
-    ValueError: unknown rule, or different N.
+    ValueError: unknown rule, shapes that do not fit, or confidence outside
+      (0, 1).
 
   >>> constant = jnp.zeros((400, 20, 1, 8))
   >>> result = n_way_k_shot_accuracy(constant, constant)
   >>> round(result.accuracy, 6)
   0.05
   """
+  check_shapes(support=(support, "E N K D"), queries=(queries, "E N Q D"))
   # Compiled, the differences of all pairs never exist in memory.
   accuracies = jax.jit(episode_accuracy, static_argnames=("metric", "rule"))(
     support, queries, metric=metric, rule=rule
   )
   state = EpisodeAccuracy.of(
-    accuracies, queries_per_episode=queries.shape[-3] * queries.shape[-2]
+    accuracies, queries_per_episode=int(np.prod(np.shape(queries)[1:3]))
   )
   return state.result(confidence)
 
@@ -191,16 +201,21 @@ class EpisodeAccuracy(MetricState):
     Returns:
       A state to be merged.
 
+    Raises:
+      ValueError: shapes that do not fit.
+
     >>> accuracies = jnp.array([1.0, 0.5])
     >>> state = EpisodeAccuracy.of(accuracies, queries_per_episode=20)
     >>> state.merge(EpisodeAccuracy.empty()).compute()["accuracy"]
     0.75
     """
+    check_shapes(accuracies=(accuracies, "*S"), where=(where, "*S"))
+    each = check_integer("queries_per_episode", queries_per_episode, 1)
     accuracies = jnp.asarray(accuracies, jnp.float32)
     counted = (
       jnp.ones_like(accuracies, bool)
       if where is None
-      else jnp.broadcast_to(jnp.asarray(where) != 0, accuracies.shape)
+      else jnp.asarray(where) != 0
     )
     accuracies = jnp.where(counted, accuracies, 0.0)
     episodes = jnp.sum(counted, dtype=jnp.int32)
@@ -208,11 +223,11 @@ class EpisodeAccuracy(MetricState):
       total=jnp.sum(accuracies),
       total_squared=jnp.sum(jnp.square(accuracies)),
       episodes=episodes,
-      queries=episodes * queries_per_episode,
+      queries=episodes * each,
     )
 
   def result(self, confidence: float = 0.95) -> FewShotResult:
-    """Accuracy with intervals; NaN without episodes."""
+    """Accuracy with intervals; NaN without episodes, or if one is NaN."""
     episodes, queries = int(self.episodes), int(self.queries)
     if not episodes:
       nothing = Interval(float("nan"), float("nan"))

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segsiam_jax.metrics.checks import check_no_nan
 from segsiam_jax.metrics.verification import (
   Criterion,
   best_threshold,
   tar_at_far,
 )
 from segsiam_jax.ops.distances import Metric, paired_distances
+from segsiam_jax.ops.shapes import check_shapes
 
 
 class FoldResult(NamedTuple):
@@ -73,8 +75,9 @@ def k_fold_verification(
     Accuracies, thresholds, and their summary.
 
   Raises:
-    ValueError: NaN or missing scores, less than two folds, or the pairs
-      outside of a fold are all of one kind.
+    ValueError: NaN or missing scores, less than two folds, the pairs outside
+      of a fold are all of one kind, or those of a fold are and `far` or the
+      balanced accuracy needs both.
 
   >>> result = k_fold_verification(
   ...   scores=np.array([0.9, 0.1, 0.8, 0.3]),
@@ -84,8 +87,7 @@ def k_fold_verification(
   >>> result.accuracies.tolist(), result.mean
   ([1.0, 1.0], 1.0)
   """
-  scores, same = np.asarray(scores), np.asarray(same) != 0
-  folds = np.asarray(folds)
+  scores, same, folds = (np.asarray(x) for x in (scores, same, folds))
   if not scores.shape == same.shape == folds.shape:
     raise ValueError(
       "scores, same and folds must be (P,) arrays of one length; got shapes "
@@ -96,9 +98,13 @@ def k_fold_verification(
     first = missing.argmax()
     raise ValueError(
       f"{missing.sum()} of {len(scores)} pairs have no score (first: pair "
-      f"{first} of fold {folds[first]}); without them the result is not the "
-      "protocol's"
+      f"{first} of fold {folds[first]}): scores that are NaN; without them the "
+      "result is not the protocol's"
     )
+  check_no_nan("pair", same=same, folds=folds)
+  same = same != 0
+  # A threshold is compared as it is, not rounded to the type of the scores.
+  wide = scores.astype(np.float64)
   if num_pairs is not None and len(scores) != num_pairs:
     raise ValueError(
       f"the protocol has {num_pairs} pairs; got scores for {len(scores)}"
@@ -109,15 +115,19 @@ def k_fold_verification(
   accuracies, thresholds, tars, fars = [], [], [], []
   for name in names:
     test = folds == name
+    if (far is not None or criterion == "balanced_accuracy") and (
+      same[test].all() or not same[test].any()
+    ):
+      raise ValueError(f"folds: fold {name} has pairs of one kind only")
     threshold = best_threshold(
       scores[~test], same[~test], criterion=criterion, candidates=candidates
     ).threshold
-    accepted = scores[test] >= threshold
+    accepted = wide[test] >= threshold
     thresholds.append(threshold)
     accuracies.append(_accuracy(accepted, same[test], criterion))
     if far is not None:
       point = tar_at_far(scores[~test], same[~test], far)
-      accepted = scores[test] >= point.threshold
+      accepted = wide[test] >= point.threshold
       tars.append(accepted[same[test]].mean())
       fars.append(accepted[~same[test]].mean())
   accuracies = np.array(accuracies)
@@ -152,18 +162,25 @@ def pair_scores(
     `(P,)` float32, negated distances.
 
   Raises:
-    ValueError: a pair names an id that was not embedded, or ids repeat.
+    ValueError: a pair names an id that was not embedded, ids repeat, or shapes
+      that do not fit.
 
   >>> embeddings = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
   >>> pair_scores(embeddings, ["a", "b"], [("b", "a")]).tolist()
   [-1.0]
   """
+  check_shapes(embeddings=(embeddings, f"{len(ids)} D+"))
   embeddings = np.asarray(embeddings)
+  if isinstance(pairs, np.ndarray):
+    check_shapes(pairs=(pairs, "P 2"))
+  try:
+    pairs = [(first, second) for first, second in pairs]
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"pairs: expected shape (P, 2); {error}") from error
   rows = {name: row for row, name in enumerate(ids)}
-  if not len(rows) == len(ids) == len(embeddings):
+  if len(rows) != len(ids):
     raise ValueError(
-      f"ids must be unique, one per embedding; got {len(rows)} distinct of "
-      f"{len(ids)} ids for {len(embeddings)} embeddings"
+      f"ids must be unique; got {len(rows)} distinct of {len(ids)} ids"
     )
   missing = sorted({str(i) for pair in pairs for i in pair if i not in rows})
   if missing:

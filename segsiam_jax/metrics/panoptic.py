@@ -1,6 +1,7 @@
 """Panoptic quality, on the device and mergeable."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -16,9 +17,8 @@ from segsiam_jax.metrics.class_mean import (
   ratio,
 )
 from segsiam_jax.metrics.segmentation import as_labels, confusion_matrices
+from segsiam_jax.ops.labels import to_ids
 from segsiam_jax.ops.pixels import valid_pixels
-
-_LAST = np.iinfo(np.int32).max
 
 
 @flax.struct.dataclass
@@ -96,7 +96,9 @@ class PanopticQuality(MetricState):
       predictions: `(B, *S)` predicted categories; a pixel outside `[0, K)`
         belongs to no segment.
       prediction_instances: `(B, *S)` integers that tell instances of a
-        category apart; any value where there is stuff.
+        category apart; any value where there is stuff. What 32 bits cannot
+        hold is numbered anew on the host; inside of compiled code it has lost
+        its upper bits before it comes here, unless x64 is on.
       labels: `(B, *S)` labelled categories.
       label_instances: `(B, *S)` integers, as `prediction_instances`.
       classes: number of categories, or their names.
@@ -110,6 +112,10 @@ class PanopticQuality(MetricState):
     Returns:
       The state; merge it with others.
 
+    Raises:
+      ValueError: shapes that do not fit, or images with an axis of length 0.
+      TypeError: floats.
+
     >>> labels = jnp.array([[0, 0, 0, 1, 1, 1, 1, 1]])
     >>> instances = jnp.array([[7, 8, 9, 1, 1, 1, 2, 2]])  # 7, 8, 9: stuff
     >>> split = jnp.array([[0, 0, 0, 1, 1, 1, 2, 3]])  # cuts the second thing
@@ -121,12 +127,12 @@ class PanopticQuality(MetricState):
     """
     names = as_class_names(classes)
     predictions, labels = as_labels(predictions, labels)
-    for instances in (prediction_instances, label_instances):
-      if instances.shape != labels.shape:
-        raise ValueError(
-          f"instance numbers {instances.shape} need the shape of the "
-          f"categories {labels.shape}"
-        )
+    prediction_instances = _as_instances(
+      "prediction_instances", prediction_instances, labels.shape
+    )
+    label_instances = _as_instances(
+      "label_instances", label_instances, labels.shape
+    )
     keep = valid_pixels(labels, ignore_label=None, where=where)
     valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
     arrays = (
@@ -149,10 +155,10 @@ class PanopticQuality(MetricState):
       labelled = number(labels, ids, is_labelled)
       return _match(predicted, labelled, keep, len(names))
 
-    flat = (labels.shape[0], -1)
+    flat = (labels.shape[0], math.prod(labels.shape[1:]))
     sums = jax.vmap(of_image)(*(jnp.reshape(a, flat) for a in arrays))
     return cls(
-      *(leaf.sum(0) for leaf in sums),
+      *(leaf.sum(0, dtype=leaf.dtype) for leaf in sums),
       class_names=names,
       things=tuple(things),
     )
@@ -177,10 +183,11 @@ class PanopticQuality(MetricState):
     }
     is_thing = np.isin(np.arange(len(self.class_names)), self.things)
     values = {
-      name: mean_of_defined(by_class) for name, by_class in scores.items()
+      name: mean_of_defined(by_class, occurs)
+      for name, by_class in scores.items()
     }
-    values["pq_things"] = mean_of_defined(scores["pq"][is_thing])
-    values["pq_stuff"] = mean_of_defined(scores["pq"][~is_thing])
+    values["pq_things"] = mean_of_defined(scores["pq"], occurs & is_thing)
+    values["pq_stuff"] = mean_of_defined(scores["pq"], occurs & ~is_thing)
     for name, by_class in scores.items():
       for class_name, score in zip(self.class_names, by_class, strict=True):
         values[f"{name}/{class_name}"] = float(score)
@@ -202,6 +209,23 @@ class _Segments(NamedTuple):
   overflow: jax.Array
 
 
+def _as_instances(
+  name: str, instances: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+  """Instance numbers that 32 bits tell apart, of the categories' shape."""
+  instances = jnp.asarray(to_ids(instances))
+  if instances.shape != shape:
+    raise ValueError(
+      f"{name}: instance numbers of shape {instances.shape} need the shape of "
+      f"the categories {shape}"
+    )
+  if jnp.issubdtype(instances.dtype, jnp.inexact):
+    raise TypeError(f"{name} are {instances.dtype}; give integers")
+  # With x64 an array of the device may have 64 bits: they stay.
+  wide = instances.dtype.itemsize > 4
+  return instances if wide else instances.astype(jnp.int32)
+
+
 def _in_range(categories: jax.Array, num_classes: int) -> jax.Array:
   return (categories >= 0) & (categories < num_classes)
 
@@ -216,7 +240,7 @@ def _number_segments(
 ) -> _Segments:
   """Numbers the segments among the pixels in `mask`."""
   is_thing = jnp.isin(categories, jnp.asarray(things, jnp.int32))
-  ids = jnp.where(is_thing, ids.astype(jnp.int32), 0)
+  ids = jnp.where(is_thing, ids, 0)
   # Ids first: category and id together may not fit into 32 bits.
   ids, _, too_many_ids = _number(ids, mask, max_segments)
   codes = categories * max_segments + ids
@@ -229,8 +253,9 @@ def _number(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Replaces the distinct values in `mask` by 0, 1, 2, ..., and by `size`
   outside. Also the `(size,)` values, and whether there were more."""
-  values = jnp.where(mask, values, _LAST)
-  distinct = jnp.unique(values, size=size, fill_value=_LAST)
+  last = jnp.iinfo(values.dtype).max
+  values = jnp.where(mask, values, last)
+  distinct = jnp.unique(values, size=size, fill_value=last)
   index = jnp.searchsorted(distinct, values)
   index = jnp.where(mask, index, size).astype(jnp.int32)
   return index, distinct, (mask & (index == size)).any()
@@ -253,18 +278,20 @@ def _match(
   union = labelled_area[:, None] + predicted_area - void - intersection
   match = labelled.category[:, None] == predicted.category
   match &= 2 * intersection > union
-  iou = jnp.where(match, intersection / jnp.maximum(union, 1), 0.0)
+  iou = intersection / jnp.maximum(union, 1)
+  iou = jnp.where(match, iou, 0.0).astype(jnp.float32)
 
   def by_class(values: jax.Array, segments: _Segments) -> jax.Array:
     of_class = segments.category[:, None] == jnp.arange(num_classes)
-    return jnp.where(of_class, values[:, None], 0).sum(0)
+    values = jnp.where(of_class, values[:, None], 0)
+    return values.sum(0, dtype=values.dtype)
 
   missed = (labelled_area > 0) & ~match.any(1)
   invented = (predicted_area > 0) & ~match.any(0) & (2 * void <= predicted_area)
   overflow = predicted.overflow | labelled.overflow
   return (
     jnp.where(overflow, jnp.nan, by_class(iou.sum(1), labelled)),
-    by_class(match.sum(1), labelled),
+    by_class(match.sum(1, dtype=jnp.int32), labelled),
     by_class(invented.astype(jnp.int32), predicted),
     by_class(missed.astype(jnp.int32), labelled),
   )
@@ -294,6 +321,9 @@ def panoptic_quality(
 
   Returns:
     The values of `PanopticQuality.compute`.
+
+  Raises:
+    ValueError: as `PanopticQuality.of`.
 
   >>> labels, ids = jnp.array([[0, 1, 1]]), jnp.array([[0, 1, 1]])
   >>> panoptic_quality(labels, ids, labels, ids, classes=2, things=(1,))["pq"]

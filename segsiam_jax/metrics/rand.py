@@ -7,7 +7,9 @@ import numpy as np
 import scipy.ndimage
 import scipy.sparse
 
+from segsiam_jax.metrics.checks import check_no_nan
 from segsiam_jax.metrics.gather import gather
+from segsiam_jax.ops.shapes import check_shapes
 
 
 class RandScore(NamedTuple):
@@ -39,6 +41,9 @@ def foreground_rand_score(segments: np.ndarray, truth: np.ndarray) -> RandScore:
   Returns:
     The score; NaN if `truth` has no segment.
 
+  Raises:
+    ValueError: shapes that differ, an axis of length 0, or NaN.
+
   References:
     Arganda-Carreras et al., Crowdsourcing the creation of image segmentation
     algorithms for connectomics, Frontiers in Neuroanatomy 9:142, 2015.
@@ -50,10 +55,8 @@ def foreground_rand_score(segments: np.ndarray, truth: np.ndarray) -> RandScore:
   0.6667
   """
   truth, segments = np.asarray(truth), np.asarray(segments)
-  if truth.shape != segments.shape:
-    raise ValueError(
-      f"segments have shape {segments.shape}, truth has {truth.shape}"
-    )
+  check_shapes(segments=(segments, "*S+"), truth=(truth, "*S+"))
+  check_no_nan("row", segments=segments, truth=truth)
   inside = truth != 0
   if not inside.any():
     return RandScore(np.nan, np.nan, np.nan)
@@ -105,11 +108,32 @@ class RandScores:
     batch: Mapping[str, np.ndarray],
     predictions: Mapping[str, np.ndarray],
   ) -> None:
-    """Takes rows with `label (B, *S)` and `probabilities (B, *S, K)`."""
-    for row in np.flatnonzero(np.asarray(batch["mask"])):
+    """Takes rows with `label (B, *S)` and `probabilities (B, *S, K)`.
+
+    Args:
+      batch: `label`, and `mask (B,)`, nonzero for rows that count.
+      predictions: `probabilities`.
+
+    Raises:
+      ValueError: shapes that do not fit, or NaN in a row that counts.
+    """
+    mask, label = np.asarray(batch["mask"]), np.asarray(batch["label"])
+    probabilities = np.asarray(predictions["probabilities"])
+    check_shapes(
+      label=(label, "B *S+"),
+      mask=(mask, "B"),
+      probabilities=(probabilities, "B *S+ K+"),
+    )
+    if not 0 <= self._class_index < probabilities.shape[-1]:
+      raise ValueError(
+        f"probabilities: shape {probabilities.shape} has no class "
+        f"{self._class_index}"
+      )
+    check_no_nan("image", probabilities=probabilities[mask != 0])
+    for row in np.flatnonzero(mask):
       self.add_image(
-        np.asarray(batch["label"][row]) == self._class_index,
-        predictions["probabilities"][row][..., self._class_index],
+        label[row] == self._class_index,
+        probabilities[row][..., self._class_index],
       )
 
   def add_image(self, wanted: np.ndarray, likely: np.ndarray) -> None:
@@ -118,7 +142,12 @@ class RandScores:
     Args:
       wanted: (*S) bool, the pixels of the class.
       likely: (*S) float32, the probability that they are.
+
+    Raises:
+      ValueError: shapes that do not fit, or NaN.
     """
+    check_shapes(wanted=(wanted, "*S+"), likely=(likely, "*S+"))
+    check_no_nan(likely=likely)
     truth, _ = scipy.ndimage.label(wanted)
     self._scores.append(
       [

@@ -7,15 +7,15 @@ them over the queries that have something to find, as `retrieval_metrics` does,
 or with `Mean.of(values, where=ranking.num_relevant > 0)` over several batches.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from segsiam_jax.ops.distances import Metric, pairwise_distances
+from segsiam_jax.metrics.nearest import nearest
+from segsiam_jax.ops.distances import Metric
+from segsiam_jax.ops.labels import renumber
+from segsiam_jax.ops.shapes import check_integer, check_shapes
 
 
 class Ranking(NamedTuple):
@@ -47,19 +47,20 @@ def rank_gallery(
   """Ranks the nearest gallery examples of each query.
 
   An example is never retrieved for itself: gallery entries with the id of the
-  query are left out of its neighbours and of its relevant ones. Of equal
-  distances, the first in the gallery wins.
+  query are left out of its neighbours and of its relevant ones. The order is
+  that of exact distances, whatever the blocks; of equal distances, the first in
+  the gallery wins.
 
   Args:
-    queries: `(Q, D)` embeddings of any float dtype.
-    query_labels: `(Q,)` integers.
+    queries: `(Q, D)` embeddings of any float dtype, finite.
+    query_labels: `(Q,)` integers, of 64 bits too.
     gallery: `(G, D)`; None for the queries themselves.
-    gallery_labels: `(G,)` integers; None with `gallery`.
+    gallery_labels: `(G,)` integers; None if and only if `gallery` is.
     query_ids: `(Q,)` integers; None for no ids or, without a gallery, for
       the row numbers.
     gallery_ids: `(G,)` integers; given if and only if `query_ids` are.
-    k: number of neighbours; None for as many as the R measures need, the
-      largest number of relevant examples.
+    k: number of neighbours, at least 1; None for as many as the R measures
+      need, the largest number of relevant examples.
     metric: a metric of `pairwise_distances`.
     query_block: largest number of queries per block.
     gallery_block: largest number of gallery examples per block. The search
@@ -70,17 +71,24 @@ def rank_gallery(
     the rest is not relevant.
 
   Raises:
-    ValueError: a gallery without labels, or ids on one side only.
+    ValueError: a gallery without labels or the other way round, ids on one
+      side only, shapes that do not fit, numbers that are not finite, k or a
+      block below 1.
 
   >>> queries = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
   >>> ranking = rank_gallery(queries, np.array([7, 7, 8]), k=2)
   >>> ranking.relevant.tolist(), ranking.num_relevant.tolist()
   ([[True, False], [True, False], [False, False]], [1, 1, 0])
   """
-  queries, query_labels = np.asarray(queries), np.asarray(query_labels)
   if gallery is None:
+    for name, given in (
+      ("gallery_labels", gallery_labels),
+      ("gallery_ids", gallery_ids),
+    ):
+      if given is not None:
+        raise ValueError(f"{name}: rank_gallery has no gallery they are of")
     if query_ids is None:
-      query_ids = np.arange(len(queries))
+      query_ids = np.arange(len(query_labels))
     gallery, gallery_labels, gallery_ids = queries, query_labels, query_ids
   if gallery_labels is None:
     raise ValueError("rank_gallery needs gallery_labels for its gallery")
@@ -88,43 +96,36 @@ def rank_gallery(
     raise ValueError(
       "rank_gallery needs both query_ids and gallery_ids, or neither"
     )
-  gallery, gallery_labels = np.asarray(gallery), np.asarray(gallery_labels)
-  # Compared on the device as small integers: labels and ids of any size,
-  # such as 64-bit hashes, stay distinct.
-  query_labels, gallery_labels = _codes(query_labels, gallery_labels)
+  check_shapes(
+    queries=(queries, "Q D+"),
+    query_labels=(query_labels, "Q"),
+    query_ids=(query_ids, "Q"),
+    gallery=(gallery, "G D"),
+    gallery_labels=(gallery_labels, "G"),
+    gallery_ids=(gallery_ids, "G"),
+  )
+  if k is not None:
+    k = check_integer("k", k, 1)
+  query_labels, gallery_labels = renumber(query_labels, gallery_labels)
   if query_ids is not None:
-    query_ids, gallery_ids = _codes(query_ids, gallery_ids)
+    query_ids, gallery_ids = renumber(query_ids, gallery_ids)
   num_relevant = _count_relevant(
     query_labels, gallery_labels, query_ids, gallery_ids
   )
-  if k is None:
-    k = max(1, int(num_relevant.max(initial=0)))
-  if query_ids is None:
-    query_ids = np.full(len(queries), -1, np.int32)
-    gallery_ids = np.full(len(gallery), -2, np.int32)
-
-  gallery_block = _even_block(len(gallery), gallery_block)
-  query_block = _even_block(len(queries), query_block)
-  blocks = (
-    _to_blocks(gallery, gallery_block, 0),
-    _to_blocks(gallery_labels, gallery_block, 0),
-    _to_blocks(gallery_ids, gallery_block, 0),
-    _to_blocks(np.ones(len(gallery), bool), gallery_block, False),
+  found = nearest(
+    queries,
+    gallery,
+    query_ids,
+    gallery_ids,
+    k=max(1, int(num_relevant.max(initial=0))) if k is None else k,
+    metric=metric,
+    query_block=query_block,
+    gallery_block=gallery_block,
   )
-  blocks = jax.device_put(blocks)
-  relevant = [
-    _nearest_relevant(*block, *blocks, k=k, metric=metric)
-    for block in zip(
-      _to_blocks(queries, query_block, 0),
-      _to_blocks(query_labels, query_block, 0),
-      _to_blocks(query_ids, query_block, 0),
-      strict=True,
-    )
-  ]
-  if not relevant:
-    return Ranking(np.zeros((0, k), bool), num_relevant)
-  relevant = np.concatenate([np.asarray(block) for block in relevant])
-  return Ranking(relevant[: len(queries)], num_relevant)
+  relevant = found >= 0
+  row, _ = np.nonzero(relevant)
+  relevant[relevant] = gallery_labels[found[relevant]] == query_labels[row]
+  return Ranking(relevant, num_relevant)
 
 
 def precision_at_1(ranking: Ranking) -> np.ndarray:
@@ -137,7 +138,7 @@ def precision_at_1(ranking: Ranking) -> np.ndarray:
   >>> precision_at_1(ranking).tolist()
   [1.0, 0.0]
   """
-  return ranking.relevant[:, 0].astype(np.float64)
+  return recall_at_k(ranking, 1)
 
 
 def recall_at_k(
@@ -157,7 +158,7 @@ def recall_at_k(
     `(Q,)` float64.
 
   Raises:
-    ValueError: k is not in [1, K].
+    ValueError: k is not in [1, K], the neighbours ranked.
 
   >>> ranking = Ranking(np.array([[False, True, False]]), np.array([4]))
   >>> recall_at_k(ranking, 3).tolist()
@@ -165,11 +166,8 @@ def recall_at_k(
   >>> recall_at_k(ranking, 3, fraction=True).tolist()
   [0.25]
   """
-  if not 1 <= k <= ranking.relevant.shape[1]:
-    raise ValueError(
-      f"recall_at_k needs 1 <= k <= {ranking.relevant.shape[1]}, the "
-      f"neighbours ranked; got {k}"
-    )
+  _check(ranking)
+  k = check_integer("k", k, 1, ranking.relevant.shape[1])
   found = ranking.relevant[:, :k]
   if fraction:
     return found.sum(axis=1) / np.maximum(ranking.num_relevant, 1)
@@ -259,8 +257,16 @@ def retrieval_metrics(
   return {name: float(value[counted].mean()) for name, value in values.items()}
 
 
+def _check(ranking: Ranking) -> None:
+  check_shapes(
+    relevant=(ranking.relevant, "Q K+"),
+    num_relevant=(ranking.num_relevant, "Q"),
+  )
+
+
 def _up_to_r(ranking: Ranking) -> np.ndarray:
   """`relevant` up to each query's R, False beyond."""
+  _check(ranking)
   needed, ranked = (
     ranking.num_relevant.max(initial=0),
     ranking.relevant.shape[1],
@@ -271,13 +277,6 @@ def _up_to_r(ranking: Ranking) -> np.ndarray:
       "relevant examples: leave k of rank_gallery at None"
     )
   return ranking.relevant & (np.arange(ranked) < ranking.num_relevant[:, None])
-
-
-def _codes(left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
-  """Both arrays with their values numbered from 0, as int32."""
-  both = np.concatenate([np.asarray(left), np.asarray(right)])
-  codes = np.unique(both, return_inverse=True)[1].astype(np.int32)
-  return np.split(codes, [len(left)])
 
 
 def _count_relevant(query_labels, gallery_labels, query_ids, gallery_ids):
@@ -293,69 +292,8 @@ def _count_relevant(query_labels, gallery_labels, query_ids, gallery_ids):
       (gallery_labels, gallery_ids),
     )
   ]
-  queries, gallery = _codes(*pairs)
+  queries, gallery = renumber(*pairs)
   return (
     counts
     - np.bincount(gallery, minlength=queries.max(initial=-1) + 1)[queries]
   )
-
-
-def _even_block(size: int, at_most: int) -> int:
-  """Block size for as many blocks as `at_most` asks for, with least padding."""
-  num_blocks = max(1, -(-size // at_most))
-  return max(1, -(-size // num_blocks))
-
-
-def _to_blocks(array: np.ndarray, block: int, fill: float) -> np.ndarray:
-  """`(N, ...)` padded and cut into `(ceil(N / block), block, ...)`."""
-  padding = -len(array) % block
-  widths = [(0, padding)] + [(0, 0)] * (array.ndim - 1)
-  padded = np.pad(array, widths, constant_values=fill)
-  return padded.reshape(-1, block, *array.shape[1:])
-
-
-@functools.partial(jax.jit, static_argnames=("k", "metric"))
-def _nearest_relevant(
-  queries: jax.Array,
-  query_labels: jax.Array,
-  query_ids: jax.Array,
-  gallery: jax.Array,
-  gallery_labels: jax.Array,
-  gallery_ids: jax.Array,
-  gallery_valid: jax.Array,
-  *,
-  k: int,
-  metric: Metric,
-) -> jax.Array:
-  """(B, K) relevance of the nearest of all (N, block) gallery blocks."""
-
-  def merge(nearest, block):
-    vectors, labels, ids, valid = block
-    to_block = pairwise_distances(queries, vectors, metric)
-    retrievable = valid & (ids != query_ids[:, None])
-    to_block = jnp.where(retrievable, to_block, jnp.inf)
-    hit = retrievable & (labels == query_labels[:, None])
-    # First within the block: the merge then copies few columns. top_k prefers
-    # the first of equals, and earlier blocks stand first.
-    of_block = _top_k(to_block, hit, min(k, to_block.shape[1]))
-    merged = map(_side_by_side, nearest, of_block)
-    return _top_k(*merged, k), None
-
-  start = (
-    jnp.full((len(queries), k), jnp.inf),
-    jnp.zeros((len(queries), k), bool),
-  )
-  (_, relevant), _ = jax.lax.scan(
-    merge, start, (gallery, gallery_labels, gallery_ids, gallery_valid)
-  )
-  return relevant
-
-
-def _top_k(distances, relevant, k: int) -> tuple[jax.Array, jax.Array]:
-  """The k smallest distances of each row, with their relevance."""
-  negated, index = jax.lax.top_k(-distances, k)
-  return -negated, jnp.take_along_axis(relevant, index, axis=1)
-
-
-def _side_by_side(left: jax.Array, right: jax.Array) -> jax.Array:
-  return jnp.concatenate([left, right], axis=1)

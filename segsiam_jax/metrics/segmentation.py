@@ -1,5 +1,6 @@
 """Segmentation metrics that are made of pixel counts."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Self, get_args
 
@@ -14,7 +15,9 @@ from segsiam_jax.metrics.class_mean import (
   mean_of_defined,
   ratio,
 )
+from segsiam_jax.ops.labels import to_classes
 from segsiam_jax.ops.pixels import valid_pixels
+from segsiam_jax.ops.shapes import check_integer, check_shapes
 
 # Float32 sums of ones are exact up to this count.
 _EXACT_FLOAT32 = 2**24
@@ -44,6 +47,9 @@ def confusion_matrices(
   Returns:
     `(B, K, K)` int32, rows are labels, columns predictions.
 
+  Raises:
+    ValueError: shapes that do not fit, or images with an axis of length 0.
+
   >>> labels = jnp.array([[0, 0, 1, 255]])
   >>> predictions = jnp.array([[0, 1, 1, 1]])
   >>> confusion_matrices(predictions, labels, 2).tolist()
@@ -51,7 +57,8 @@ def confusion_matrices(
   """
   predictions, labels = as_labels(predictions, labels)
   valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
-  flat = (labels.shape[0], -1)
+  num_classes = check_integer("num_classes", num_classes, 1)
+  flat = (labels.shape[0], math.prod(labels.shape[1:]))
   predictions = predictions.astype(jnp.int32).reshape(flat)
   labels = jnp.where(valid, labels.astype(jnp.int32), -1).reshape(flat)
   return jax.lax.platform_dependent(
@@ -65,13 +72,28 @@ def confusion_matrices(
 def as_labels(
   predictions: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Both as arrays, after checking that they are integers of one shape."""
-  predictions, labels = jnp.asarray(predictions), jnp.asarray(labels)
+  """Both as arrays, after checking that they are integers of one shape.
+
+  Args:
+    predictions: `(B, *S)` integers.
+    labels: `(B, *S)` integers.
+
+  Returns:
+    Both; of 64 bits in 32, with numbers that do not fit out of range.
+
+  Raises:
+    ValueError: shapes that differ, or images with an axis of length 0.
+    TypeError: floats.
+  """
+  predictions, labels = (
+    jnp.asarray(to_classes(array)) for array in (predictions, labels)
+  )
   if predictions.shape != labels.shape:
     raise ValueError(
       f"predictions {predictions.shape} and labels {labels.shape} need the "
       "same shape (B, *S); take the argmax of logits first"
     )
+  check_shapes(labels=(labels, "B *S+"))
   for name, array in (("predictions", predictions), ("labels", labels)):
     if jnp.issubdtype(array.dtype, jnp.inexact):
       raise TypeError(f"{name} are {array.dtype}; give integers")
@@ -167,7 +189,7 @@ def image_iou(
   counts = confusion_matrices(
     predictions, labels, num_classes, ignore_label=ignore_label, where=where
   )
-  return _iou(*_marginals(counts), absent, jnp)
+  return _iou(*_marginals(counts), absent, jnp).astype(jnp.float32)
 
 
 def image_dice(
@@ -199,7 +221,7 @@ def image_dice(
   counts = confusion_matrices(
     predictions, labels, num_classes, ignore_label=ignore_label, where=where
   )
-  return _dice(*_marginals(counts), absent, jnp)
+  return _dice(*_marginals(counts), absent, jnp).astype(jnp.float32)
 
 
 def _marginals(counts):
@@ -306,10 +328,10 @@ class ConfusionMatrix(MetricState):
     # Classes without labels have frequency 0, whatever their IoU.
     weighted = np.where(labelled > 0, labelled * iou, 0.0).sum()
     values = {
-      "mean_iou": mean_of_defined(iou),
-      "mean_dice": mean_of_defined(dice),
+      "mean_iou": mean_of_defined(iou, ~np.isnan(iou)),
+      "mean_dice": mean_of_defined(dice, ~np.isnan(dice)),
       "pixel_accuracy": ratio(intersection.sum(), counts.sum(), np),
-      "mean_accuracy": mean_of_defined(accuracy),
+      "mean_accuracy": mean_of_defined(accuracy, labelled > 0),
       "frequency_weighted_iou": ratio(weighted, counts.sum(), np),
     }
     for name, scores in (("iou", iou), ("dice", dice), ("accuracy", accuracy)):

@@ -3,18 +3,28 @@
 Each function returns `(B, K)` scores with NaN where a score is undefined;
 `ClassMean.of(scores)` makes them a state that streams and merges. Classes are
 taken one at a time, so that memory stays that of a few images.
+
+Labels and predictions are integers and have no NaN; floats are a TypeError.
+Shapes that differ, and images with an axis of length 0, are a ValueError.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segsiam_jax.metrics.class_mean import ratio
 from segsiam_jax.metrics.segmentation import as_labels
 from segsiam_jax.ops.distance_transform import distance_transform
 from segsiam_jax.ops.pixels import valid_pixels
+from segsiam_jax.ops.shapes import check_integer
+
+# Distances are float32: 3 pixels of 0.3 are 0.90000004. So much more than a
+# tolerance is still within it.
+_SLACK = 1e-6
 
 
 def boundary_iou(
@@ -35,8 +45,8 @@ def boundary_iou(
     predictions: `(B, *S)` integers.
     labels: `(B, *S)` integers.
     num_classes: K.
-    dilation: d as a fraction of the image diagonal, rounded to at least one
-      pixel.
+    dilation: d as a fraction of the image diagonal, at least 0; d is rounded
+      to at least one pixel.
     ignore_label: label of pixels that do not count: they belong to no region,
       predicted or labelled.
     where: `(B,)` example mask or `(B, *S)` pixel mask, nonzero = count.
@@ -53,8 +63,12 @@ def boundary_iou(
   >>> print(f"{scores[0, 1]:.4f}")  # 6 of 34 pixels in common
   0.1765
   """
+  if not 0 <= dilation < float("inf"):
+    raise ValueError(f"dilation: expected a number >= 0; got {dilation}")
+  predictions, labels = as_labels(predictions, labels)
   diagonal = sum(size**2 for size in labels.shape[1:]) ** 0.5
-  width = max(1, round(dilation * diagonal))
+  # Rounded twice, so that the error of a product does not decide.
+  width = max(1, round(round(float(dilation * diagonal), 6)))
 
   def score(predicted: jax.Array, labelled: jax.Array) -> jax.Array:
     axes = tuple(range(1, predicted.ndim))
@@ -88,7 +102,7 @@ def hausdorff_distance(
     predictions: `(B, *S)` integers.
     labels: `(B, *S)` integers.
     num_classes: K.
-    percentile: 100 for the maximum, 95 for "HD95".
+    percentile: in [0, 100]; 100 for the maximum, 95 for "HD95".
     spacing: size of a pixel along each spatial axis; None for 1.
     missing: the distance where a class is only predicted or only labelled.
       The default shows in any mean, since leaving such failures out would
@@ -110,6 +124,8 @@ def hausdorff_distance(
   >>> hausdorff_distance(predictions, labels, 3)[0, 1:].tolist()
   [3.0, nan]
   """
+  if not 0 <= percentile <= 100:
+    raise ValueError(f"percentile: expected 0 to 100; got {percentile}")
 
   def score(predicted: jax.Array, labelled: jax.Array) -> jax.Array:
     directed = _directed_distances(predicted, labelled, spacing)
@@ -144,7 +160,8 @@ def surface_dice(
     labels: `(B, *S)` integers.
     num_classes: K.
     tolerance: largest accepted distance, in units of `spacing`; a number or
-      one for each class.
+      one for each class, at least 0. A distance of exactly the tolerance is
+      accepted, to a relative 1e-6.
     spacing: size of a pixel along each spatial axis; None for 1.
     ignore_label: label of pixels that do not count: they belong to no region,
       predicted or labelled.
@@ -154,18 +171,29 @@ def surface_dice(
     `(B, K)` float32; 0 where a class is only predicted or only labelled, NaN
     where it is in neither.
 
+  Raises:
+    ValueError: a tolerance that is NaN or below 0, or not one for each class.
+
   References:
-    Nikolov et al., arXiv:1809.04430. Edge pixels count alike here, as in
-    MONAI; the authors weigh them by the area of surface they stand for.
+    Nikolov et al., arXiv:1809.04430. Edge pixels count alike here and are
+    measured between their centres, as in MONAI. The authors' surface-distance
+    measures between the corners of pixels, and weighs each by the area of
+    surface there: for small objects the two differ by some hundredths.
 
   >>> labels = jnp.array([[[0, 1, 0, 0, 0]]])
   >>> predictions = jnp.array([[[0, 1, 0, 0, 1]]])
   >>> print(f"{surface_dice(predictions, labels, 2)[0, 1]:.2f}")
   0.67
   """
-  tolerance = jnp.broadcast_to(
-    jnp.asarray(tolerance, jnp.float32), (num_classes,)
-  )
+  accepted = np.asarray(tolerance, np.float64)
+  if accepted.shape not in ((), (num_classes,)):
+    raise ValueError(
+      f"tolerance: expected a number or shape ({num_classes},); got shape "
+      f"{accepted.shape}"
+    )
+  if not (accepted >= 0).all():
+    raise ValueError(f"tolerance: expected numbers >= 0; got {tolerance}")
+  accepted = np.broadcast_to(accepted, (num_classes,)) * (1 + _SLACK)
 
   def score(
     predicted: jax.Array, labelled: jax.Array, tolerance: jax.Array
@@ -173,12 +201,20 @@ def surface_dice(
     directed = _directed_distances(predicted, labelled, spacing)
     axes = tuple(range(1, predicted.ndim))
     close = sum(
-      (edge & (distance <= tolerance)).sum(axes) for distance, edge in directed
+      # All is infinitely far where there is no other boundary.
+      (edge & (distance <= tolerance) & jnp.isfinite(distance)).sum(axes)
+      for distance, edge in directed
     )
     return ratio(close, sum(edge.sum(axes) for _, edge in directed), jnp)
 
   return _by_class(
-    score, predictions, labels, num_classes, ignore_label, where, tolerance
+    score,
+    predictions,
+    labels,
+    num_classes,
+    ignore_label,
+    where,
+    jnp.asarray(accepted, jnp.float32),
   )
 
 
@@ -192,6 +228,7 @@ def _by_class(
   *by_class: jax.Array,
 ) -> jax.Array:
   """`(B, K)` of `score(predicted, labelled, ...)` on `(B, *S)` regions."""
+  num_classes = check_integer("num_classes", num_classes, 1)
   predictions, labels = as_labels(predictions, labels)
   valid = valid_pixels(labels, ignore_label=ignore_label, where=where)
   predictions = jnp.where(valid, predictions.astype(jnp.int32), -1)
@@ -221,7 +258,7 @@ def _percentile(
   values: jax.Array, mask: jax.Array, percentile: float
 ) -> jax.Array:
   """`(B,)` percentile of `values (B, *S)` where `mask`."""
-  values = values.reshape(values.shape[0], -1)
+  values = values.reshape(len(values), math.prod(values.shape[1:]))
   mask = mask.reshape(values.shape)
   if percentile == 100:
     return jnp.where(mask, values, -jnp.inf).max(1)

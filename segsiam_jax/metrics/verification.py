@@ -6,6 +6,9 @@ if `score >= threshold`; the false accept rate (FAR) is the share of accepted
 pairs among the different ones, the true accept rate (TAR) among the same ones,
 the false reject rate 1 - TAR.
 
+NaN is refused by name, among scores and elsewhere: sorted and compared, it
+would count as the best score, or as a rejection.
+
 Equal scores are one step of the ROC curve, never an order that happens to
 favour the right answer: a constant score has AUC 0.5 and equal error rate 0.5.
 """
@@ -20,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segsiam_jax.metrics.base import MetricState
+from segsiam_jax.metrics.checks import check_no_nan
+from segsiam_jax.ops.shapes import check_integer, check_shapes
 
 Criterion = Literal["accuracy", "balanced_accuracy"]
 
@@ -72,13 +77,16 @@ def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     with `drop_intermediate=False`).
 
   Raises:
-    ValueError: NaN scores, or no pair of one of the kinds.
+    ValueError: NaN scores, no pair of one of the kinds, or a score of plus
+      infinity, which no threshold rejects.
 
   >>> curve = roc(np.array([0.9, 0.4, 0.4]), np.array([1, 1, 0]))
   >>> curve.far.tolist(), curve.tar.tolist()
   ([0.0, 0.0, 1.0], [0.0, 0.5, 1.0])
   """
   same_scores, other_scores = _sorted_by_kind(scores, same)
+  if max(same_scores[-1], other_scores[-1]) == np.inf:
+    raise ValueError("scores: an infinite score is accepted at any threshold")
   ascending = np.unique(np.concatenate([same_scores, other_scores]))
   return _curve(
     accepted_same=len(same_scores) - np.searchsorted(same_scores, ascending),
@@ -166,14 +174,15 @@ def tar_at_far(
   >>> tar_at_far(scores, same, far=0.5)
   OperatingPoint(tar=1.0, far=0.5, threshold=2.0)
   """
+  curve = roc(scores, same)
   num_different = np.size(same) - np.count_nonzero(same)
-  if 0 < far < 1 / max(num_different, 1):
+  if 0 < far < 1 / num_different:
     warnings.warn(
       f"far={far:g} is below 1/{num_different}, the smallest rate that "
       f"{num_different} different pairs can show: it is measured as 0",
       stacklevel=2,
     )
-  return _operating_point(roc(scores, same), far, interpolate)
+  return _operating_point(curve, far, interpolate)
 
 
 def best_threshold(
@@ -194,17 +203,19 @@ def best_threshold(
     criterion: "accuracy", or "balanced_accuracy" for `(TAR + 1 - FAR) / 2`
       (Dey et al. 2017, SigNet), which unequal numbers of both kinds of pairs
       leave unchanged.
-    candidates: thresholds to choose from, the first of equals winning, such
+    candidates: `(T,)` thresholds to choose from, the first of equals, such
       as `-np.arange(0, 4, 0.01)` on negated squared distances for the grid of
       facenet and insightface (which accept if *below* the distance, not at
-      it). None chooses among all: the middle of the gap between two scores;
-      of equals, that of the widest gap.
+      it). None chooses among all: the middle of the gap between two scores,
+      or the upper one if no number of their dtype lies between; of equals,
+      that of the widest gap.
 
   Returns:
     Threshold and accuracy.
 
   Raises:
-    ValueError: NaN scores, no pair of one of the kinds, unknown criterion.
+    ValueError: NaN scores or candidates, no candidates, no pair of one of the
+      kinds, unknown criterion.
 
   >>> best_threshold(np.array([4, 3, 1, 0]), np.array([1, 1, 0, 0]))
   BestThreshold(threshold=2.0, accuracy=1.0)
@@ -215,10 +226,14 @@ def best_threshold(
     # Accepting all is a threshold at the lowest score; accepting none, at
     # infinity. They have no gap and so lose against equals that have one.
     thresholds = np.concatenate(
-      [distinct[:1], (distinct[1:] + distinct[:-1]) / 2, [np.inf]]
-    )
-    gaps = np.concatenate([[0.0], np.diff(distinct), [0.0]])
+      [distinct[:1], _between(distinct, np.asarray(scores).dtype), [np.inf]]
+    ).astype(np.float64)
+    with np.errstate(over="ignore"):
+      gaps = np.diff(distinct.astype(np.float64), prepend=distinct[0])
+    gaps = np.append(gaps, 0.0)
   else:
+    check_shapes(candidates=(candidates, "T+"))
+    check_no_nan("threshold", candidates=candidates)
     thresholds = np.asarray(candidates, np.float64)
     gaps = np.zeros(len(thresholds))
   right_same = len(same_scores) - np.searchsorted(same_scores, thresholds)
@@ -251,6 +266,7 @@ class ScoreHistogram(MetricState):
   Attributes:
     same: `(num_bins,)` int32, counts of same pairs.
     different: `(num_bins,)` int32, counts of different pairs.
+    missing: () int32, count of NaN scores.
     low: lower end of the first bin.
     high: upper end of the last bin.
     far: false accept rate of the "tar" that is reported.
@@ -258,6 +274,7 @@ class ScoreHistogram(MetricState):
 
   same: jax.Array
   different: jax.Array
+  missing: jax.Array
   low: float = flax.struct.field(pytree_node=False)
   high: float = flax.struct.field(pytree_node=False)
   far: float = flax.struct.field(pytree_node=False)
@@ -270,9 +287,24 @@ class ScoreHistogram(MetricState):
     num_bins: int = 2000,
     far: float = 1e-3,
   ) -> "ScoreHistogram":
-    """State without pairs; the default range is that of a cosine."""
+    """State without pairs; the default range is that of a cosine.
+
+    Raises:
+      ValueError: no bin, no range, or `far` outside [0, 1].
+    """
+    num_bins = check_integer("num_bins", num_bins, 1)
+    if not low < high:
+      raise ValueError(f"low: needs low < high; got {low} and {high}")
+    _check_far(far)
     zeros = jnp.zeros((num_bins,), jnp.int32)
-    return cls(same=zeros, different=zeros, low=low, high=high, far=far)
+    return cls(
+      same=zeros,
+      different=zeros,
+      missing=jnp.zeros((), jnp.int32),
+      low=float(low),
+      high=float(high),
+      far=float(far),
+    )
 
   def of(
     self,
@@ -290,6 +322,9 @@ class ScoreHistogram(MetricState):
     Returns:
       A state to be merged.
 
+    Raises:
+      ValueError: shapes that do not fit.
+
     >>> empty = ScoreHistogram.empty(num_bins=4)
     >>> state = empty.of(jnp.array([0.9, 0.1, -0.9]), jnp.array([1, 1, 0]))
     >>> state.same.tolist(), state.different.tolist()
@@ -297,20 +332,30 @@ class ScoreHistogram(MetricState):
     >>> state.compute()["auc"]
     1.0
     """
+    check_shapes(scores=(scores, "*S"), same=(same, "*S"), where=(where, "*S"))
     num_bins = self.same.shape[0]
     scores = jnp.asarray(scores, jnp.float32).ravel()
     same = (jnp.asarray(same) != 0).ravel()
     counted = jnp.ones_like(same) if where is None else jnp.ravel(where) != 0
+    missing = counted & jnp.isnan(scores)
+    counted &= ~missing
     scaled = (scores - self.low) * (num_bins / (self.high - self.low))
     bins = jnp.clip(jnp.floor(scaled), 0, num_bins - 1).astype(jnp.int32)
     zeros = jnp.zeros((num_bins,), jnp.int32)
     return self.replace(
       same=zeros.at[bins].add(same & counted),
       different=zeros.at[bins].add(~same & counted),
+      missing=jnp.sum(missing, dtype=jnp.int32),
     )
 
   def compute(self) -> dict[str, float]:
-    """`auc`, `eer`, `eer_threshold` and `tar`; NaN without both kinds."""
+    """`auc`, `eer`, `eer_threshold` and `tar`; NaN without both kinds.
+
+    Raises:
+      ValueError: scores were NaN.
+    """
+    if self.missing:
+      raise ValueError(f"scores: {int(self.missing)} of them are NaN")
     same, different = np.asarray(self.same), np.asarray(self.different)
     names = ("auc", "eer", "eer_threshold", "tar")
     if not same.sum() or not different.sum():
@@ -336,28 +381,43 @@ def _sorted_by_kind(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Sorted scores of the same and of the different pairs."""
   # Kept in their own precision for sorting: float32 sorts twice as fast.
-  scores, same = np.asarray(scores), np.asarray(same) != 0
+  scores, same = np.asarray(scores), np.asarray(same)
   if scores.shape != same.shape or scores.ndim != 1:
     raise ValueError(
       "scores and same must be (P,) arrays of one length; got shapes "
       f"{scores.shape} and {same.shape}"
     )
+  check_no_nan("pair", scores=scores, same=same)
   if not np.issubdtype(scores.dtype, np.floating):
     scores = scores.astype(np.float64)
+  same = same != 0
   same_scores, other_scores = np.sort(scores[same]), np.sort(scores[~same])
   if not len(same_scores) or not len(other_scores):
     raise ValueError(
       "verification needs both kinds of pairs; got "
       f"{len(same_scores)} same and {len(other_scores)} different"
     )
-  # NaNs sort last.
-  if np.isnan(same_scores[-1]) or np.isnan(other_scores[-1]):
-    raise ValueError(
-      f"{np.isnan(scores).sum()} of {len(scores)} scores are NaN (first: pair "
-      f"{np.isnan(scores).argmax()}); a pair without a score must not be "
-      "dropped silently"
-    )
   return same_scores, other_scores
+
+
+def _between(distinct: np.ndarray, dtype: np.dtype) -> np.ndarray:
+  """A threshold in each gap: above the lower score, at most the upper.
+
+  Args:
+    distinct: `(n,)` ascending scores.
+    dtype: the scores' own, in which they will be compared with a threshold.
+
+  Returns:
+    `(n - 1,)` float64.
+  """
+  lower, upper = distinct[:-1].astype(np.float64), distinct[1:]
+  with np.errstate(over="ignore", invalid="ignore"):
+    middle = lower / 2 + upper / 2
+    compared = middle
+    if jnp.issubdtype(dtype, jnp.floating):
+      compared = middle.astype(dtype).astype(np.float64)
+  # Of neighbouring numbers, and next to infinity, it may be the lower one.
+  return np.where(compared > lower, middle, upper)
 
 
 def _curve(
@@ -385,11 +445,15 @@ def _equal_error(curve: Roc) -> EqualError:
   return EqualError(float(rate), float(curve.thresholds[nearest]))
 
 
+def _check_far(far: float) -> None:
+  if not 0 <= far <= 1:
+    raise ValueError(f"far must be in [0, 1]; got {far}")
+
+
 def _operating_point(
   curve: Roc, far: float, interpolate: bool
 ) -> OperatingPoint:
-  if not 0 <= far <= 1:
-    raise ValueError(f"far must be in [0, 1]; got {far}")
+  _check_far(far)
   # The last of equal FARs has the highest TAR.
   last = int(np.searchsorted(curve.far, far, side="right")) - 1
   tar, threshold = curve.tar[last], curve.thresholds[last]

@@ -7,6 +7,7 @@ from segsiam_jax.ops.distances import (
   pairwise_cosine_similarities as pairwise_cosine_similarities,
 )
 from segsiam_jax.ops.distances import pairwise_distances as pairwise_distances
+from segsiam_jax.ops.labels import renumber as renumber
 from segsiam_jax.ops.mining import (
   mine_distance_weighted as mine_distance_weighted,
 )

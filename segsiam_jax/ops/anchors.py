@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segsiam_jax.ops.shapes import check_shapes
+
 
 def cell_anchors(
   sizes: Sequence[float], aspect_ratios: Sequence[float]
@@ -18,11 +20,18 @@ def cell_anchors(
     aspect_ratios: heights over widths.
 
   Returns:
-    `(R * S, 4)` float32; the sizes of the first ratio come first.
+    `(R * S, 4)` float32; the sizes of the first ratio come first. NaN of NaN.
+
+  Raises:
+    ValueError: more than one axis, or sizes or ratios that are not above 0.
 
   >>> cell_anchors((32,), (0.5,)).tolist()
   [[-23.0, -11.0, 23.0, 11.0]]
   """
+  check_shapes(sizes=(sizes, "S"), aspect_ratios=(aspect_ratios, "R"))
+  for name, values in (("sizes", sizes), ("aspect_ratios", aspect_ratios)):
+    if (np.asarray(values, np.float32) <= 0).any():
+      raise ValueError(f"{name}: expected numbers above 0; got {values}")
   heights = np.sqrt(np.asarray(aspect_ratios, np.float32))
   widths = np.float32(1) / heights
   scales = np.asarray(sizes, np.float32)
@@ -48,10 +57,15 @@ def grid_anchors(
   >>> grid_anchors(np.array([[-1.0, -2, 1, 2]]), (1, 2), (8, 4)).tolist()
   [[-1.0, -2.0, 1.0, 2.0], [3.0, -2.0, 5.0, 2.0]]
   """
+  check_shapes(cell=(cell, "K 4"), grid=(grid, "2"), stride=(stride, "2"))
   ys, xs = np.meshgrid(*(np.arange(n) for n in grid), indexing="ij")
   ys, xs = ys * stride[0], xs * stride[1]
   shifts = np.stack([xs, ys, xs, ys], axis=-1).reshape(-1, 1, 4)
-  return (shifts + cell[None]).reshape(-1, 4).astype(np.float32)
+  return (
+    (shifts + np.asarray(cell, np.float32)[None])
+    .reshape(-1, 4)
+    .astype(np.float32)
+  )
 
 
 def pyramid_anchors(
@@ -71,7 +85,18 @@ def pyramid_anchors(
   Returns:
     One `(A, 4)` float32 array a level, see `grid_anchors`. A level's stride is
     the image's size over its grid's, rounded down.
+
+  Raises:
+    ValueError: not one of `sizes` for each of `grids`, or a grid without cells.
   """
+  check_shapes(
+    image_size=(image_size, "2"),
+    grids=(grids, "L 2"),
+    # The levels may have unlike numbers of sizes.
+    sizes=(np.empty(len(sizes)), "L"),
+  )
+  if not np.all(np.asarray(grids) > 0):
+    raise ValueError(f"grids: expected rows and columns above 0; got {grids}")
   height, width = image_size
   return [
     grid_anchors(

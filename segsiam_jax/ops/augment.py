@@ -4,6 +4,11 @@ Geometry is one warp: flips, scale, rotation, translation and elastic
 deformation make a single field of sampling positions, so that pixels are
 interpolated once. Images are sampled bilinearly, masks by nearest neighbour,
 both mirrored at the borders, so that every pixel stays labelled.
+
+Everything is float32, whatever the dtypes given and with x64 too, so that a
+key always draws the same. Labels of 64 bits become int32, with what does not
+fit out of range. Shapes that do not fit are a ValueError. A NaN of an image
+stays one wherever it is sampled; a NaN position has any label.
 """
 
 from typing import NamedTuple
@@ -11,6 +16,13 @@ from typing import NamedTuple
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax.ops.labels import to_classes
+from segsiam_jax.ops.shapes import check_shapes
+
+# A probability in float32: the type of what is drawn and compared with it.
+_HALF = np.float32(0.5)
 
 
 class Augmentation(NamedTuple):
@@ -67,9 +79,15 @@ def augment(
     The image as float32 in [0, 1], the label in its dtype, and float32 weights
     if there are any.
   """
+  space = "D H+ W+" if np.ndim(label) == 3 else "H+ W+"
+  check_shapes(
+    image=(image, f"{space} C+"), label=(label, space), weights=(weights, space)
+  )
+  label = jnp.asarray(to_classes(label))
   geometry, photometry = jax.random.split(key)
-  planes = image.astype(jnp.float32)
+  planes = jnp.asarray(image, jnp.float32)
   if weights is not None:
+    weights = jnp.asarray(weights, jnp.float32)
     planes = jnp.concatenate([planes, weights[..., None]], axis=-1)
 
   def move(planes, label):
@@ -88,14 +106,17 @@ def augment(
 def warp(
   key: jax.Array, image: jax.Array, label: jax.Array, settings: Augmentation
 ) -> tuple[jax.Array, jax.Array]:
-  """The geometric part of `augment`."""
+  """The geometric part of `augment`, of (H, W, C) and (H, W)."""
+  check_shapes(image=(image, "H+ W+ C+"), label=(label, "H W"))
+  image = jnp.asarray(image, jnp.float32)
+  label = jnp.asarray(to_classes(label))
   keys = jax.random.split(key, 5)
   if settings.flip_left_right:
-    flip = jax.random.bernoulli(keys[0])
+    flip = jax.random.bernoulli(keys[0], _HALF)
     image = jnp.where(flip, image[:, ::-1], image)
     label = jnp.where(flip, label[:, ::-1], label)
   if settings.flip_up_down:
-    flip = jax.random.bernoulli(keys[1])
+    flip = jax.random.bernoulli(keys[1], _HALF)
     image = jnp.where(flip, image[::-1], image)
     label = jnp.where(flip, label[::-1], label)
 
@@ -106,14 +127,12 @@ def warp(
 
   height, width = label.shape
   low, high = jnp.log(jnp.asarray(settings.scale, jnp.float32))
-  zoom = jnp.exp(jax.random.uniform(keys[2], minval=low, maxval=high))
-  shift = settings.translate * jax.random.uniform(
-    keys[3], (2,), minval=-1.0, maxval=1.0
-  )
+  zoom = jnp.exp(_uniform(keys[2], (), low, high))
+  shift = settings.translate * _uniform(keys[3], (2,), -1.0, 1.0)
   rotate_key, bend_key = jax.random.split(keys[4])
   center_y, center_x = (height - 1) / 2, (width - 1) / 2
-  ys = (jnp.arange(height) - center_y) / zoom
-  xs = (jnp.arange(width) - center_x) / zoom
+  ys = (jnp.arange(height, dtype=jnp.float32) - center_y) / zoom
+  xs = (jnp.arange(width, dtype=jnp.float32) - center_x) / zoom
   center_y += shift[0] * height
   center_x += shift[1] * width
   if not (rotates or bends):
@@ -121,9 +140,8 @@ def warp(
       sample_separable(image, ys + center_y, xs + center_x),
       sample_separable_nearest(label, ys + center_y, xs + center_x),
     )
-  angle = jnp.deg2rad(settings.rotate) * jax.random.uniform(
-    rotate_key, minval=-1.0, maxval=1.0
-  )
+  angle = jnp.deg2rad(jnp.float32(settings.rotate))
+  angle *= _uniform(rotate_key, (), -1.0, 1.0)
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   grid_y = cos * ys[:, None] - sin * xs + center_y
   grid_x = sin * ys[:, None] + cos * xs + center_x
@@ -155,7 +173,8 @@ def elastic_field(
   Returns:
     (height, width, 2) float32 displacements (dy, dx) in pixels.
   """
-  coarse = sigma * jax.random.normal(key, (grid * grid * 2,))
+  coarse = jax.random.normal(key, (grid * grid * 2,), jnp.float32)
+  coarse *= jnp.float32(sigma)
   coarse = coarse.reshape(grid, grid, 2)
   return jax.image.resize(coarse, (*size, 2), "cubic")
 
@@ -164,25 +183,37 @@ def adjust(
   key: jax.Array, image: jax.Array, settings: Augmentation
 ) -> jax.Array:
   """The photometric part of `augment`: (H, W, C) in [0, 1] to the same."""
+  check_shapes(image=(image, "H+ W+ C+"))
   keys = jax.random.split(key, 4)
-  changed = image
+  changed = image = jnp.asarray(image, jnp.float32)
   if settings.invert > 0:
-    inverted = jax.random.bernoulli(jax.random.fold_in(key, 4), settings.invert)
+    inverted = jax.random.bernoulli(
+      jax.random.fold_in(key, 4), jnp.float32(settings.invert)
+    )
     changed = jnp.where(inverted, 1.0 - changed, changed)
   if settings.contrast != (1.0, 1.0):
-    changed = dm_pix.random_contrast(keys[0], changed, *settings.contrast)
+    factor = _uniform(keys[0], (), *settings.contrast)
+    changed = dm_pix.adjust_contrast(changed, factor)
   if settings.brightness > 0:
-    changed = dm_pix.random_brightness(keys[1], changed, settings.brightness)
+    most = settings.brightness
+    changed += _uniform(keys[1], (), -most, most)
   if settings.noise > 0:
-    sigma = settings.noise * jax.random.uniform(keys[2])
+    sigma = settings.noise * _uniform(keys[2], (), 0.0, 1.0)
     # Drawn flat: the same numbers, compiled in a fraction of the time.
-    noise = jax.random.normal(keys[3], (image.size,)).reshape(image.shape)
-    changed += sigma * noise
+    noise = jax.random.normal(keys[3], (image.size,), jnp.float32)
+    changed += sigma * noise.reshape(image.shape)
   return image if changed is image else jnp.clip(changed, 0.0, 1.0)
+
+
+def _uniform(
+  key: jax.Array, shape: tuple[int, ...], low: float, high: float
+) -> jax.Array:
+  return jax.random.uniform(key, shape, jnp.float32, low, high)
 
 
 def _mirror(position: jax.Array, length: int) -> jax.Array:
   """Reflects positions into [0, length - 1] about the outermost pixels."""
+  position = jnp.asarray(position, jnp.float32)
   last = max(length - 1, 1)
   folded = jnp.mod(position, 2 * last)
   return jnp.clip(last - jnp.abs(folded - last), 0, length - 1)
@@ -204,6 +235,8 @@ def _nearest(position: jax.Array, length: int) -> jax.Array:
 
 def sample(image: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
   """Bilinear samples of (H, W, C) at (h, w) positions: (h, w, C)."""
+  check_shapes(image=(image, "H+ W+ C"), ys=(ys, "h w"), xs=(xs, "h w"))
+  image = jnp.asarray(image, jnp.float32)
   y0, y1, wy = _neighbors(ys, image.shape[0])
   x0, x1, wx = _neighbors(xs, image.shape[1])
   wy, wx = wy[..., None], wx[..., None]
@@ -214,6 +247,8 @@ def sample(image: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
 
 def sample_nearest(label: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
   """Nearest samples of (H, W) at (h, w) positions: (h, w)."""
+  check_shapes(label=(label, "H+ W+"), ys=(ys, "h w"), xs=(xs, "h w"))
+  label = jnp.asarray(to_classes(label))
   height, width = label.shape
   return label[_nearest(ys, height), _nearest(xs, width)]
 
@@ -222,6 +257,8 @@ def sample_separable(
   image: jax.Array, ys: jax.Array, xs: jax.Array
 ) -> jax.Array:
   """`sample` where rows and columns are independent: ys (h,), xs (w,)."""
+  check_shapes(image=(image, "H+ W+ C"), ys=(ys, "h"), xs=(xs, "w"))
+  image = jnp.asarray(image, jnp.float32)
   y0, y1, wy = _neighbors(ys, image.shape[0])
   x0, x1, wx = _neighbors(xs, image.shape[1])
   wy, wx = wy[:, None, None], wx[:, None]
@@ -233,5 +270,7 @@ def sample_separable_nearest(
   label: jax.Array, ys: jax.Array, xs: jax.Array
 ) -> jax.Array:
   """`sample_nearest` where rows and columns are independent."""
+  check_shapes(label=(label, "H+ W+"), ys=(ys, "h"), xs=(xs, "w"))
+  label = jnp.asarray(to_classes(label))
   height, width = label.shape
   return label[_nearest(ys, height)][:, _nearest(xs, width)]

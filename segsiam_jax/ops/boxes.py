@@ -2,13 +2,17 @@
 
 Arguments all share: `boxes (..., 4)` of any float dtype, computed with in
 float32. Padding boxes of zeros are boxes like any other: every result and
-gradient is finite.
+gradient is finite. A NaN makes the results of its box NaN. Shapes that do not
+fit are a ValueError.
 """
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax.ops.shapes import check_pairs, check_shapes
 
 # Larger log-sizes are cut before exp (torchvision, detectron2).
 MAX_LOG_RATIO = math.log(1000 / 16)
@@ -20,6 +24,7 @@ def box_area(boxes: jax.Array) -> jax.Array:
   >>> box_area(jnp.array([1.0, 2.0, 4.0, 6.0])).item()
   12.0
   """
+  check_shapes(boxes=(boxes, "*S 4"))
   sides = jnp.maximum(_f32(boxes)[..., 2:] - _f32(boxes)[..., :2], 0.0)
   return sides[..., 0] * sides[..., 1]
 
@@ -37,6 +42,7 @@ def clip_boxes(boxes: jax.Array, size: jax.Array) -> jax.Array:
   >>> clip_boxes(jnp.array([[-1.0, 2.0, 9.0, 9.0]]), jnp.array([6, 8])).tolist()
   [[0.0, 2.0, 8.0, 6.0]]
   """
+  check_shapes(boxes=(boxes, "*S N 4"), size=(size, "*S 2"))
   size = _f32(size)
   high = jnp.concatenate([size[..., ::-1]] * 2, axis=-1)[..., None, :]
   return jnp.clip(_f32(boxes), 0.0, high)
@@ -51,7 +57,7 @@ def encode_boxes(
 
   Args:
     boxes: `(..., 4)`.
-    anchors: `(..., 4)`.
+    anchors: `(..., 4)`, whose leading axes broadcast with those of `boxes`.
     weights: factor of each offset: (1, 1, 1, 1) in the RPN, (10, 10, 5, 5) in
       the box head of torchvision and detectron2.
 
@@ -62,6 +68,7 @@ def encode_boxes(
   >>> encode_boxes(anchor + jnp.array([1.0, 1.0, 1.0, 1.0]), anchor).tolist()
   [0.5, 0.25, 0.0, 0.0]
   """
+  _check_offsets(boxes=boxes, anchors=anchors, weights=weights)
   (center, side), (anchor_center, anchor_side) = (
     _centers(boxes),
     _centers(anchors),
@@ -70,7 +77,7 @@ def encode_boxes(
   side, anchor_side = (jnp.maximum(x, 1e-6) for x in (side, anchor_side))
   move = (center - anchor_center) / anchor_side
   scale = jnp.log(side / anchor_side)
-  return jnp.concatenate([move, scale], axis=-1) * jnp.asarray(weights)
+  return jnp.concatenate([move, scale], axis=-1) * _f32(weights)
 
 
 def decode_boxes(
@@ -82,14 +89,15 @@ def decode_boxes(
 
   Args:
     deltas: `(..., 4)` offsets.
-    anchors: `(..., 4)`.
+    anchors: `(..., 4)`, whose leading axes broadcast with those of `deltas`.
     weights: as they were encoded with.
 
   Returns:
     `(..., 4)` float32 boxes.
   """
+  _check_offsets(deltas=deltas, anchors=anchors, weights=weights)
   center, side = _centers(anchors)
-  deltas = _f32(deltas) / jnp.asarray(weights)
+  deltas = _f32(deltas) / _f32(weights)
   center = center + deltas[..., :2] * side
   half = 0.5 * jnp.exp(jnp.minimum(deltas[..., 2:], MAX_LOG_RATIO)) * side
   return jnp.concatenate([center - half, center + half], axis=-1)
@@ -102,9 +110,9 @@ def pairwise_iou(
 
   Args:
     boxes: `(..., N, 4)`.
-    others: `(..., M, 4)`.
-    crowd: `(..., M)`, nonzero where the union is the area of the box alone, as
-      COCO matches detections with crowds.
+    others: `(..., M, 4)`, whose leading axes broadcast with those of `boxes`.
+    crowd: `(..., M)` of `others`, nonzero where the union is the area of the
+      box alone, as COCO matches detections with crowds.
 
   Returns:
     `(..., N, M)` float32; 0 where the union is empty.
@@ -113,12 +121,24 @@ def pairwise_iou(
   >>> pairwise_iou(box, box + jnp.array([1.0, 0.0, 1.0, 0.0])).tolist()
   [[0.3333333432674408]]
   """
+  check_shapes(boxes=(boxes, "*S N 4"))
+  check_shapes(others=(others, "*T M 4"), crowd=(crowd, "*T M"))
+  leading = np.shape(boxes)[:-2]
+  try:
+    np.broadcast_shapes(leading, np.shape(others)[:-2])
+  except ValueError:
+    raise ValueError(
+      f"others: expected shape (..., M, 4) that broadcasts with {leading}; got "
+      f"{np.shape(others)}"
+    ) from None
   boxes = jnp.expand_dims(_f32(boxes), -2)
   others = jnp.expand_dims(_f32(others), -3)
   inter, union = _overlap(boxes, others)
   if crowd is not None:
     alone = box_area(boxes)
-    union = jnp.where(jnp.expand_dims(crowd, -2) != 0, alone, union)
+    union = jnp.where(
+      jnp.expand_dims(jnp.asarray(crowd), -2) != 0, alone, union
+    )
   return _ratio(inter, union)
 
 
@@ -130,7 +150,7 @@ def paired_giou(boxes: jax.Array, others: jax.Array) -> jax.Array:
 
   Args:
     boxes: `(..., 4)`.
-    others: `(..., 4)`.
+    others: `(..., 4)`, whose leading axes broadcast with those of `boxes`.
 
   Returns:
     `(...)` float32.
@@ -139,6 +159,8 @@ def paired_giou(boxes: jax.Array, others: jax.Array) -> jax.Array:
   >>> paired_giou(box, box + jnp.array([3.0, 0.0, 3.0, 0.0])).item()
   -0.5
   """
+  check_shapes(boxes=(boxes, "*S 4"))
+  check_pairs(boxes=boxes, others=others)
   boxes, others = _f32(boxes), _f32(others)
   inter, union = _overlap(boxes, others)
   low = jnp.minimum(boxes[..., :2], others[..., :2])
@@ -156,9 +178,17 @@ def _overlap(boxes, others):
 
 
 def _ratio(numerator, denominator):
-  """0 where the denominator is 0, with gradient 0."""
-  empty = denominator <= 0
+  """0 where the denominator is 0, with gradient 0; NaN of NaN."""
+  empty = (denominator <= 0) & ~jnp.isnan(numerator)
   return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
+
+
+def _check_offsets(weights, **boxes) -> None:
+  """Of two arrays of boxes or offsets by name, and the weights."""
+  check_shapes(weights=(weights, "4"))
+  (name, first), _ = boxes.items()
+  check_shapes(**{name: (first, "*S 4")})
+  check_pairs(**boxes)
 
 
 def _centers(boxes):

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax.ops.shapes import check_pairs, check_shapes
 
 
 class Maps(NamedTuple):
@@ -29,6 +32,11 @@ class Maps(NamedTuple):
   stride: int = 2
   views: int = 1
   parts: int = 1
+
+  @property
+  def size(self) -> int:
+    """Length of one view in an embedding."""
+    return self.parts * int(np.prod(self.shape))
 
   @property
   def shifts(self) -> list[tuple[int, int]]:
@@ -72,11 +80,19 @@ def deformable_distances(
 
   Returns:
     `(Q, S)` float32, symmetric in its arguments.
+
+  Raises:
+    ValueError: shapes that do not fit.
   """
   maps = deformation.maps
-  total = jnp.zeros((len(queries), len(others)))
+  check_shapes(
+    queries=(queries, f"Q {maps.size}"),
+    others=(others, f"S {maps.size}"),
+    penalty=(deformation.penalty, ""),
+  )
+  total = jnp.zeros((len(queries), len(others)), jnp.float32)
   parts = (
-    jnp.asarray(x, jnp.float32).reshape(-1, maps.parts, *maps.shape)
+    jnp.asarray(x, jnp.float32).reshape(len(x), maps.parts, *maps.shape)
     for x in (queries, others)
   )
   parts = (jnp.moveaxis(x, 1, 0) for x in parts)
@@ -102,7 +118,14 @@ def deformable_similarity(
 
   Returns:
     `(...)` float32.
+
+  Raises:
+    ValueError: shapes that do not fit.
   """
+  maps = deformation.maps
+  check_pairs(first=first, second=second)
+  check_shapes(first=(first, f"*S {maps.views * maps.size}"))
+  first, second = (jnp.asarray(x, jnp.float32) for x in (first, second))
   lead = jnp.broadcast_shapes(first.shape[:-1], second.shape[:-1])
 
   def of_pair(pair):
@@ -128,14 +151,20 @@ def deformable_similarities(
 
   Returns:
     `(Q, S)` float32.
+
+  Raises:
+    ValueError: shapes that do not fit.
   """
   views = deformation.maps.views
+  size = deformation.maps.size
+  check_shapes(
+    first=(first, f"Q {views * size}"), second=(second, f"S {views * size}")
+  )
 
   def nearest(x, y):
     """Of the images of x and all views of y."""
-    size = x.shape[-1] // views
     distances = deformable_distances(
-      x[:, :size], y.reshape(-1, size), deformation
+      x[:, :size], y.reshape(len(y) * views, size), deformation
     )
     return distances.reshape(len(x), len(y), views).min(axis=-1)
 
@@ -156,7 +185,8 @@ def _one_way(
   def places(x):
     """(P, n, C) of the grid."""
     x = x[:, start :: maps.stride, start :: maps.stride]
-    return x.reshape(len(x), -1, x.shape[-1]).swapaxes(0, 1)
+    count, *grid, channels = x.shape
+    return x.reshape(count, np.prod(grid), channels).swapaxes(0, 1)
 
   wanted = places(queries)
 
@@ -174,7 +204,7 @@ def _one_way(
     cost += penalty * jnp.sum(jnp.square(shift))
     return jnp.minimum(best, cost), None
 
-  penalty = deformation.penalty / (height * width * maps.parts)
+  penalty = jnp.float32(deformation.penalty) / (height * width * maps.parts)
   start_value = jnp.full(
     (wanted.shape[0], len(queries), len(others)), jnp.inf, jnp.float32
   )

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segsiam_jax.ops.shapes import check_integer, check_shapes
+
 # Standard deviation of the smoothing of densities, of the image's side.
 _SMOOTH = 3 / 64
 
@@ -36,7 +38,13 @@ def equalize(
 
   Returns:
     (B, *size, C) float32. What has no ink is resized.
+
+  Raises:
+    ValueError: images of another shape, or without rows or columns; a size
+      below 1.
   """
+  check_shapes(images=(images, "B H+ W+ C"))
+  size = tuple(check_integer("size", length, 1) for length in size)
   images = jnp.asarray(images, jnp.float32)
 
   def of_one(image):
@@ -60,17 +68,19 @@ def _weights(
   """(count, n): how the old rows make the new ones."""
   length = ink.shape[0]
   # No gradient: a power below 1 has none at 0, and rows are data.
-  ink = jax.lax.stop_gradient(ink) ** power
+  ink = jax.lax.stop_gradient(ink) ** jnp.float32(power)
   ink = jnp.matmul(_smoothing(length), ink, precision=jax.lax.Precision.HIGHEST)
   mean = jnp.mean(ink)
-  ink = jnp.where(mean > 0, ink / jnp.where(mean > 0, mean, 1.0), 1.0) + floor
+  ink = jnp.where(mean > 0, ink / jnp.where(mean > 0, mean, 1.0), 1.0)
+  ink += jnp.float32(floor)
   ends = jnp.cumsum(ink)
-  wanted = (jnp.arange(2 * count) + 0.5) / (2 * count) * ends[-1]
+  wanted = (np.arange(2 * count, dtype=np.float32) + 0.5) / (2 * count)
+  wanted *= ends[-1]
   # The old row that holds each new one, and where in it; no search, which is
   # slow in a batch.
   row = jnp.sum(ends <= wanted[:, None], axis=1)
-  places = row + 0.5 - (ends[row] - wanted) / ink[row]
-  weights = 1.0 - jnp.abs(places[:, None] - jnp.arange(length))
+  places = row.astype(jnp.float32) + 0.5 - (ends[row] - wanted) / ink[row]
+  weights = 1.0 - jnp.abs(places[:, None] - np.arange(length, dtype=np.float32))
   return jnp.maximum(weights, 0.0).reshape(count, 2, length).mean(axis=1)
 
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from segsiam_jax.ops.shapes import check_shapes
 
 
 def distance_transform(
@@ -23,15 +26,23 @@ def distance_transform(
   Returns:
     `(B, *S)` float32, 0 on seeds, infinite in images without seeds.
 
+  Raises:
+    ValueError: images with an axis of length 0 or without axes, or a spacing
+      that is not a finite number above 0 for each.
+
   >>> distance_transform(jnp.array([[False, True, False, False]])).tolist()
   [[1.0, 0.0, 1.0, 2.0]]
   """
+  check_shapes(seeds=(seeds, "B S+ *R+"))
+  seeds = jnp.asarray(seeds).astype(bool)
   rank = seeds.ndim - 1
-  spacing = (1.0,) * rank if spacing is None else tuple(spacing)
+  spacing = (1.0,) * rank if spacing is None else tuple(map(float, spacing))
   if len(spacing) != rank:
     raise ValueError(
       f"spacing {spacing} has {len(spacing)} numbers for {rank} spatial axes"
     )
+  if not all(0 < size < np.inf for size in spacing):
+    raise ValueError(f"spacing: expected numbers above 0; got {spacing}")
   length = seeds.shape[-1]
   position = jnp.arange(length)
   before = jax.lax.cummax(jnp.where(seeds, position, -length), axis=rank)
@@ -40,7 +51,9 @@ def distance_transform(
   )
   nearest = jnp.minimum(position - before, after - position)
   squared = jnp.where(
-    nearest < length, jnp.square(spacing[-1] * nearest), jnp.inf
+    nearest < length,
+    jnp.square(spacing[-1] * nearest).astype(jnp.float32),
+    jnp.inf,
   )
   for axis in range(1, rank):
     lines = jnp.arange(seeds.shape[axis])

@@ -11,34 +11,49 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-Metric = Literal["euclidean", "sq_euclidean", "cosine", "l1"]
+from segsiam_jax.ops.shapes import check_pairs, check_shapes
 
-# Vectors shorter than the root of this have no direction. It is also where
-# `torch.nn.functional.normalize` stops, with a norm of 1e-12.
-_MIN_SQUARED_NORM = 1e-24
+Metric = Literal["euclidean", "sq_euclidean", "cosine", "l1"]
 
 
 def l2_normalize(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
   """Divides vectors by their Euclidean norm; zero vectors stay zero.
 
   The gradient at a zero vector, which has no direction, is zero rather than
-  NaN (`x / norm(x)`) or `1 / eps` (`x / max(norm(x), eps)`).
+  NaN (`x / norm(x)`) or `1 / eps` (`x / max(norm(x), eps)`). Of any other
+  length, however large or small, the direction is exact: entries are scaled
+  before they are squared. (Subnormal numbers are zero on most devices.)
 
   Args:
     x: `(..., D)` vectors of any float dtype.
     axis: the axis, or the axes, of the vectors.
 
   Returns:
-    Same shape, float32, of norm 1 or 0.
+    Same shape, float32, of norm 1 or 0; NaN where a vector is not finite.
+
+  Raises:
+    ValueError: an axis of length 0.
 
   >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
   [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
   """
   x = jnp.asarray(x, jnp.float32)
+  axes = (axis,) if isinstance(axis, int) else axis
+  if 0 in (x.shape[i] for i in axes):
+    raise ValueError(f"x: vectors of length 0; got shape {x.shape}")
+  largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis, keepdims=True)
+  scale = _power_of_two(largest)
+  zero = scale == 0
+  x = x / jnp.where(zero, 1.0, scale)
   squared_norm = jnp.sum(x * x, axis, keepdims=True)
-  nonzero = squared_norm > _MIN_SQUARED_NORM
-  scale = jax.lax.rsqrt(jnp.where(nonzero, squared_norm, 1.0))
-  return jnp.where(nonzero, x * scale, 0.0)
+  unit = x * jax.lax.rsqrt(jnp.where(zero, 1.0, squared_norm))
+  return jnp.where(zero, 0.0, unit)
+
+
+def _power_of_two(x: jax.Array) -> jax.Array:
+  """The largest power of two up to x >= 0; infinite for NaN."""
+  bits = jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7F800000
+  return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _sqrt(squared: jax.Array) -> jax.Array:
@@ -46,8 +61,8 @@ def _sqrt(squared: jax.Array) -> jax.Array:
   # Both branches of a `where` are differentiated: the inner one keeps the
   # infinite derivative away from the zeros, the outer one alone would give
   # 0 * inf = NaN.
-  positive = squared > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+  zero = squared == 0
+  return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
 def _abs(x: jax.Array) -> jax.Array:
@@ -55,7 +70,8 @@ def _abs(x: jax.Array) -> jax.Array:
   return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
-def _check(metric: str) -> None:
+def check_metric(metric: str) -> None:
+  """Raises a `ValueError` unless `metric` is a `Metric`."""
   if metric not in get_args(Metric):
     raise ValueError(
       f"metric must be one of {', '.join(get_args(Metric))}; got {metric!r}"
@@ -88,7 +104,7 @@ def pairwise_distances(
     `(M, N)` float32, never negative.
 
   Raises:
-    ValueError: unknown metric.
+    ValueError: unknown metric, or shapes that do not fit.
 
   >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
   >>> pairwise_distances(x).tolist()
@@ -96,7 +112,8 @@ def pairwise_distances(
   >>> pairwise_distances(x, jnp.array([[0.0, 4.0]]), "l1").tolist()
   [[4.0], [3.0]]
   """
-  _check(metric)
+  check_metric(metric)
+  check_shapes(x=(x, "M D+"), y=(y, "N D"))
   x = jnp.asarray(x, jnp.float32)
   to_itself = y is None
   y = x if to_itself else jnp.asarray(y, jnp.float32)
@@ -106,7 +123,7 @@ def pairwise_distances(
     similarities = _products(l2_normalize(x), l2_normalize(y))
     distances = jnp.maximum(1.0 - similarities, 0.0)
   else:
-    center = jax.lax.stop_gradient(jnp.mean(y, axis=0))
+    center = _center(jax.lax.stop_gradient(y))
     x, y = x - center, y - center
     squared = (
       jnp.sum(x * x, -1)[:, None] + jnp.sum(y * y, -1) - 2 * _products(x, y)
@@ -114,7 +131,8 @@ def pairwise_distances(
     distances = jnp.maximum(squared, 0.0)
   if to_itself:
     # The products above leave rounding errors of either sign there.
-    distances = jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, distances)
+    own = jnp.eye(x.shape[0], dtype=bool) & ~jnp.isnan(distances)
+    distances = jnp.where(own, 0.0, distances)
   return _sqrt(distances) if metric == "euclidean" else distances
 
 
@@ -135,13 +153,14 @@ def paired_distances(
     `(...)` float32, never negative.
 
   Raises:
-    ValueError: unknown metric.
+    ValueError: unknown metric, or shapes that do not fit.
 
   >>> x, y = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])
   >>> paired_distances(x, y).tolist(), paired_distances(x, x).tolist()
   ([5.0], [0.0])
   """
-  _check(metric)
+  check_metric(metric)
+  check_pairs(x=x, y=y)
   x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
   if metric == "cosine":
     similarity = jnp.sum(l2_normalize(x) * l2_normalize(y), -1)
@@ -158,15 +177,26 @@ def pairwise_cosine_similarities(x: jax.Array, y: jax.Array) -> jax.Array:
   Returns:
     `(M, N)` float32 in [-1, 1] up to rounding; 0 where a vector is zero.
 
+  Raises:
+    ValueError: shapes that do not fit.
+
   >>> x = jnp.array([[0.0, 2.0]])
   >>> pairwise_cosine_similarities(x, jnp.array([[0.0, 1.0], [3.0, 0.0]]))
   Array([[1., 0.]], dtype=float32)
   """
+  check_shapes(x=(x, "M D+"), y=(y, "N D"))
   return _products(l2_normalize(x), l2_normalize(y))
 
 
 def _products(x: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _center(y: jax.Array) -> jax.Array:
+  """Mean of the rows that are finite, so that one NaN stays in its column."""
+  finite = jnp.isfinite(y).all(axis=1, keepdims=True)
+  total = jnp.sum(jnp.where(finite, y, 0.0), axis=0)
+  return total / jnp.maximum(jnp.sum(finite, dtype=jnp.float32), 1.0)
 
 
 # Checkpointed, so that the backward pass keeps no (M, N, D) array of signs.

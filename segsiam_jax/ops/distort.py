@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segsiam_jax.ops import augment
+from segsiam_jax.ops.shapes import check_shapes
 
 Fill = Literal["mirror", "zero"]
 
@@ -65,11 +67,16 @@ def distort(
 
   Returns:
     (H, W, C) float32 in [0, 1].
+
+  Raises:
+    ValueError: another shape.
   """
+  check_shapes(image=(image, "H+ W+ C+"))
   flip, geometry, stroke, photometry = jax.random.split(key, 4)
-  image = image.astype(jnp.float32)
+  image = jnp.asarray(image, jnp.float32)
   if settings.flip_left_right:
-    image = jnp.where(jax.random.bernoulli(flip), image[:, ::-1], image)
+    mirrored = jax.random.bernoulli(flip, np.float32(0.5))
+    image = jnp.where(mirrored, image[:, ::-1], image)
   image = _warp(geometry, image, settings)
   if settings.thickness:
     image = _change_thickness(stroke, image, settings.thickness)
@@ -94,10 +101,17 @@ def turn(key: jax.Array, image: jax.Array, mirrors: bool = True) -> jax.Array:
 
   Returns:
     (H, W, C): the same pixels elsewhere.
+
+  Raises:
+    ValueError: another shape, or no square.
   """
+  check_shapes(image=(image, "H W C"))
+  image = jnp.asarray(image)
   if image.shape[0] != image.shape[1]:
-    raise ValueError(f"turn needs square images; got {image.shape[:2]}")
-  down, right, across = jax.random.bernoulli(key, shape=(3,))
+    raise ValueError(
+      f"image: expected shape (H, H, C), square; got {image.shape}"
+    )
+  down, right, across = jax.random.bernoulli(key, np.float32(0.5), (3,))
   if not mirrors:
     # Of two reflections, or of none, a turn is made.
     across = down ^ right
@@ -114,14 +128,14 @@ def _warp(key: jax.Array, image: jax.Array, settings: Distortion) -> jax.Array:
     return image
   height, width, _ = image.shape
   affine_key, chance_key, bend_key = jax.random.split(key, 3)
-  used = jax.random.bernoulli(chance_key, settings.chance, (7,))
-  draws = jax.random.uniform(affine_key, (7,), minval=-1.0, maxval=1.0)
+  used = jax.random.bernoulli(chance_key, jnp.float32(settings.chance), (7,))
+  draws = jax.random.uniform(affine_key, (7,), jnp.float32, -1.0, 1.0)
   middle, reach = (low + high) / 2, (high - low) / 2
   scale = jnp.where(used[:2], middle + reach * draws[:2], 1.0)
   draws = jnp.where(used, draws, 0.0)
-  angle = jnp.deg2rad(settings.rotate) * draws[2]
+  angle = jnp.deg2rad(jnp.float32(settings.rotate)) * draws[2]
   shear = settings.shear * draws[3:5]
-  shift = settings.translate * draws[5:] * jnp.array([height, width])
+  shift = settings.translate * draws[5:] * np.float32([height, width])
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   # From where in the image each pixel of the result comes.
   matrix = jnp.array([[cos, -sin], [sin, cos]])
@@ -129,8 +143,8 @@ def _warp(key: jax.Array, image: jax.Array, settings: Distortion) -> jax.Array:
   matrix = jnp.matmul(
     matrix, jnp.diag(1.0 / scale), precision=jax.lax.Precision.HIGHEST
   )
-  ys = jnp.arange(height)[:, None] - (height - 1) / 2
-  xs = jnp.arange(width) - (width - 1) / 2
+  ys = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
+  xs = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
   grid_y = matrix[0, 0] * ys + matrix[0, 1] * xs + (height - 1) / 2 + shift[0]
   grid_x = matrix[1, 0] * ys + matrix[1, 1] * xs + (width - 1) / 2 + shift[1]
   if bends:
@@ -163,7 +177,7 @@ def _change_thickness(
   for neighbor in around:
     largest = jnp.maximum(largest, neighbor)
     smallest = jnp.minimum(smallest, neighbor)
-  share = most * jax.random.uniform(key, minval=-1.0, maxval=1.0)
+  share = most * jax.random.uniform(key, (), jnp.float32, -1.0, 1.0)
   thicker = image + share * (largest - image)
   thinner = image + share * (image - smallest)
   return jnp.where(share > 0, thicker, thinner)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segsiam_jax.ops.shapes import check_shapes
+
 
 def mask_targets(
   masks: jax.Array,
@@ -39,7 +41,19 @@ def mask_targets(
 
   Returns:
     `(B, R, output_size, output_size)` float32.
+
+  Raises:
+    ValueError: shapes that do not fit.
   """
+  check_shapes(
+    masks=(masks, "B R M+ M+"),
+    truth=(truth, "B R 4"),
+    boxes=(boxes, "B R 4"),
+    image_sizes=(image_sizes, "B 2"),
+  )
+  masks, truth, boxes, image_sizes = (
+    jnp.asarray(x, jnp.float32) for x in (masks, truth, boxes, image_sizes)
+  )
   sides = [
     _resampling(
       *(box[..., axis + side] for box in (boxes, truth) for side in (0, 2)),
@@ -51,7 +65,6 @@ def mask_targets(
     )
     for axis in (1, 0)
   ]
-  masks = masks.astype(jnp.float32)
   return jnp.einsum(
     "brym,brmn,brxn->bryx", sides[0], masks, sides[1], precision="highest"
   )
@@ -108,12 +121,25 @@ def paste_masks(
   Yields:
     `(height, width)` bool, or float32 without a threshold.
 
+  Raises:
+    ValueError: shapes that do not fit, or NaN.
+
   >>> masks, boxes = np.ones((1, 28, 28)), np.array([[2.0, 1, 5, 3]])
   >>> [mask] = paste_masks(masks, boxes, (4, 7))
   >>> mask[2].astype(int).tolist()
   [0, 1, 1, 1, 1, 1, 0]
   """
-  for mask, box in zip(np.asarray(masks), np.asarray(boxes), strict=True):
+  masks, boxes = np.asarray(masks), np.asarray(boxes)
+  check_shapes(masks=(masks, "D M+ M+"), boxes=(boxes, "D 4"))
+  # Neither a bool nor a place can be NaN.
+  for name, array in (("masks", masks), ("boxes", boxes)):
+    if np.isnan(array).any():
+      raise ValueError(f"{name}: NaN; they cannot be pasted")
+  return _paste_all(masks, boxes, size, threshold)
+
+
+def _paste_all(masks, boxes, size, threshold):
+  for mask, box in zip(masks, boxes, strict=True):
     pasted = _paste(mask.astype(np.float32), box.astype(np.float32), size)
     yield pasted if threshold is None else pasted >= threshold
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.ops.shapes import check_integer, check_shapes
+
 # What `match` gives for boxes that are background, and that are to be ignored.
 BACKGROUND = -1
 IGNORED = -2
@@ -36,7 +38,11 @@ def match(
 
   Returns:
     `(..., A)` int32: the true box's index, `BACKGROUND` or `IGNORED`; without
-    any true box all are background.
+    any true box all are background. An anchor whose overlap with a true box is
+    NaN belongs to it, so that the losses made of the two are NaN.
+
+  Raises:
+    ValueError: shapes that do not fit, or limits out of order.
 
   >>> overlaps = jnp.array([[0.8, 0.4, 0.1], [0.0, 0.2, 0.25]])
   >>> valid = jnp.ones(2)
@@ -45,16 +51,23 @@ def match(
   >>> match(overlaps, valid, high=0.7, low=0.3, keep_best=True).tolist()
   [0, -2, 1]
   """
+  check_shapes(overlaps=(overlaps, "*B N A"), valid=(valid, "*B N"))
+  if not low <= high:
+    raise ValueError(f"low, high: expected low <= high; got {low}, {high}")
+  overlaps, valid = jnp.asarray(overlaps, jnp.float32), jnp.asarray(valid)
+  if not overlaps.shape[-2]:
+    no_truth = (*overlaps.shape[:-2], overlaps.shape[-1])
+    return jnp.full(no_truth, BACKGROUND, jnp.int32)
   overlaps = jnp.where(valid[..., None] != 0, overlaps, -1.0)
   if keep_best:
     # Compared with its own maximum below: it must be computed once.
     overlaps = jax.lax.optimization_barrier(overlaps)
   best = overlaps.argmax(-2).astype(jnp.int32)
   value = overlaps.max(-2)
-  matches = jnp.where(value < high, IGNORED, best)
-  matches = jnp.where(value < low, BACKGROUND, matches)
+  matches = jnp.where(value < jnp.float32(high), IGNORED, best)
+  matches = jnp.where(value < jnp.float32(low), BACKGROUND, matches)
   if keep_best:
-    of_truth = overlaps.max(-1, keepdims=True)
+    of_truth = overlaps.max(-1, keepdims=True, initial=-1.0)
     kept = ((overlaps == of_truth) & (of_truth > 0)).any(-2)
     matches = jnp.where(kept, best, matches)
   return matches
@@ -93,13 +106,25 @@ def balanced_sample(
 
   Returns:
     `Samples` of `(B, S)` without repetition.
+
+  Raises:
+    ValueError: shapes that do not fit, or numbers out of range.
   """
+  check_shapes(
+    keys=(keys, "B"), positive=(positive, "B A"), negative=(negative, "B A")
+  )
+  size = check_integer("size", size, 0)
+  if not 0 <= positive_fraction <= 1:
+    raise ValueError(
+      f"positive_fraction: expected 0 to 1; got {positive_fraction}"
+    )
+  positive, negative = jnp.asarray(positive), jnp.asarray(negative)
   most = int(size * positive_fraction)
   size = min(size, positive.shape[-1])
   most = min(most, size)
 
   def sample(key, positive, negative):
-    order = jax.random.uniform(key, positive.shape)
+    order = jax.random.uniform(key, positive.shape, jnp.float32)
     chosen, index = zip(
       *(
         jax.lax.top_k(jnp.where(mask, order, -1.0), count)

@@ -6,13 +6,20 @@ fixed size with a mask of the valid ones. So all can be compiled, and they
 serve a batch against itself (`pair_masks`) as well as anchors against a
 memory or a gallery (`(A, N)` matrices of any origin).
 
-Nothing is differentiated through a choice: miners stop gradients.
+Nothing is differentiated through a choice: miners stop gradients. Distances are
+compared in float32. An infinite one is the farthest of all, and a candidate
+like any other. A NaN makes a choice meaningless, and the losses of
+`losses.in_batch` NaN. Nothing broadcasts: shapes that do not fit are a
+`ValueError`.
 """
 
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from segsiam_jax.ops.labels import to_ids
+from segsiam_jax.ops.shapes import check_shapes
 
 Fallback = Literal["easiest", "hardest", "skip"]
 
@@ -65,7 +72,8 @@ def pair_masks(
   """Masks of all pairs of a batch with itself.
 
   Args:
-    labels: `(B,)` integer identities.
+    labels: `(B,)` integer identities; of 64 bits too, unless `jit` has cut
+      them to 32.
     where: `(B,)` mask, nonzero = count; padding is paired with nothing.
     ids: `(B,)` integer example ids. Samplers that draw with replacement, and
       augmented copies, put one example into a batch twice. With ids, two
@@ -77,10 +85,12 @@ def pair_masks(
   >>> pair_masks(jnp.array([5, 5, 7])).positive.astype(int).tolist()
   [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
   """
-  size = labels.shape[0]
+  check_shapes(labels=(labels, "B"), where=(where, "B"), ids=(ids, "B"))
+  labels = jnp.asarray(to_ids(labels))
   same = labels[:, None] == labels
-  allowed = ~jnp.eye(size, dtype=bool)
+  allowed = ~jnp.eye(len(labels), dtype=bool)
   if ids is not None:
+    ids = jnp.asarray(to_ids(ids))
     allowed &= ids[:, None] != ids
   if where is not None:
     counted = jnp.asarray(where) != 0
@@ -113,10 +123,13 @@ def mine_hard(
   >>> [int(part[0]) for part in triplets]
   [2, 3, 1]
   """
-  distances = jax.lax.stop_gradient(distances)
+  distances, positive, negative = _candidates(distances, positive, negative)
+  valid = positive.any(axis=1) & negative.any(axis=1)
+  if not distances.shape[1]:
+    nothing = jnp.zeros(len(distances), jnp.int32)
+    return HardTriplets(nothing, nothing, valid)
   farthest = jnp.argmax(jnp.where(positive, distances, -jnp.inf), axis=1)
   nearest = jnp.argmin(jnp.where(negative, distances, jnp.inf), axis=1)
-  valid = positive.any(axis=1) & negative.any(axis=1)
   return HardTriplets(
     positive=jnp.where(valid, farthest, 0).astype(jnp.int32),
     negative=jnp.where(valid, nearest, 0).astype(jnp.int32),
@@ -172,7 +185,9 @@ def mine_semi_hard(
     raise ValueError(
       f"fallback must be easiest, hardest or skip; got {fallback!r}"
     )
-  distances = jax.lax.stop_gradient(distances)
+  distances, positive, negative = _candidates(distances, positive, negative)
+  # Sorted behind infinity, NaN would be no candidate.
+  distances = jnp.nan_to_num(distances, nan=jnp.finfo(jnp.float32).max)
   columns = jax.lax.broadcasted_iota(jnp.int32, distances.shape, 1)
   sorted_distances, order = jax.lax.sort(
     (jnp.where(negative, distances, jnp.inf), columns), num_keys=1
@@ -205,7 +220,8 @@ def mine_distance_weighted(
   sqrt(2). A negative is drawn with probability `~ 1 / q(max(d, cutoff))`,
   which corrects for that, and never beyond `nonzero_loss_cutoff`, where
   the loss is mostly 0 (Wu et al., "Sampling Matters in Deep Embedding
-  Learning", arXiv:1706.07567, section 4; the cutoffs are of its code).
+  Learning", arXiv:1706.07567, section 4; the cutoffs are of its code). With
+  `cutoff=0` the density of a negative at distance 0 is 0: it is left out.
 
   A pair whose anchor has no negative within the cutoff is not valid. The
   authors' code then draws from the whole batch, positives included;
@@ -233,23 +249,28 @@ def mine_distance_weighted(
   >>> int(mined.index[0, 1]), bool(mined.valid[0, 1])
   (2, True)
   """
-  distances = jax.lax.stop_gradient(distances)
-  candidates = negative & (distances < nonzero_loss_cutoff)
+  distances, positive, negative = _candidates(distances, positive, negative)
+  candidates = negative & (distances < jnp.float32(nonzero_loss_cutoff))
   # Rounding and callers with a larger nonzero_loss_cutoff reach d >= 2,
   # where the density is 0 and its logarithm not finite.
-  clipped = jnp.clip(distances, cutoff, 2.0 - 1e-6)
-  log_weights = (2.0 - embedding_size) * jnp.log(clipped) - 0.5 * (
+  clipped = jnp.clip(distances, jnp.float32(cutoff), 2.0 - 1e-6)
+  log_weights = jax.scipy.special.xlogy(2.0 - embedding_size, clipped) - 0.5 * (
     embedding_size - 3.0
   ) * jnp.log1p(-0.25 * clipped**2)
+  candidates &= jnp.isfinite(log_weights)
   log_weights = jnp.where(candidates, log_weights, -jnp.inf)
   # The maximum of each row, not of the batch: exp would underflow.
-  peak = jnp.max(log_weights, axis=1, keepdims=True)
+  peak = jnp.max(log_weights, axis=1, keepdims=True, initial=-jnp.inf)
   weights = jnp.exp(log_weights - jnp.where(jnp.isfinite(peak), peak, 0.0))
   cumulative = jnp.cumsum(weights, axis=1)
   # Inverse transform sampling: Gumbel noise would need (A, N, N) numbers.
-  draws = jax.random.uniform(rng, distances.shape) * cumulative[:, -1:]
+  draws = (
+    jax.random.uniform(rng, distances.shape, jnp.float32) * cumulative[:, -1:]
+  )
   columns = jnp.arange(distances.shape[1])
-  last = jnp.max(jnp.where(weights > 0, columns, 0), axis=1, keepdims=True)
+  last = jnp.max(
+    jnp.where(weights > 0, columns, 0), axis=1, keepdims=True, initial=0
+  )
   # A draw may round up to the total, which is past the last candidate.
   index = jnp.minimum(_search(cumulative, draws), last)
   valid = positive & candidates.any(axis=1, keepdims=True)
@@ -288,17 +309,47 @@ def mine_multi_similarity(
   >>> kept.positive[0].astype(int).tolist(), kept.negative[0].tolist()
   ([0, 1, 0, 0], [False, False, True, False])
   """
-  similarities = jax.lax.stop_gradient(similarities)
+  check_shapes(
+    similarities=(similarities, "A N"),
+    positive=(positive, "A N"),
+    negative=(negative, "A N"),
+  )
+  similarities = jax.lax.stop_gradient(jnp.asarray(similarities, jnp.float32))
+  epsilon = jnp.float32(epsilon)
   least_positive = jnp.min(
-    jnp.where(positive, similarities, jnp.inf), axis=1, keepdims=True
+    similarities,
+    axis=1,
+    keepdims=True,
+    where=positive,
+    initial=jnp.inf,
   )
   most_negative = jnp.max(
-    jnp.where(negative, similarities, -jnp.inf), axis=1, keepdims=True
+    similarities,
+    axis=1,
+    keepdims=True,
+    where=negative,
+    initial=-jnp.inf,
   )
   return PairMasks(
     positive=positive & (similarities < most_negative + epsilon),
     negative=negative & (similarities > least_positive - epsilon),
   )
+
+
+def _candidates(
+  distances: jax.Array, positive: jax.Array, negative: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Distances in float32, no number beyond its largest, and the masks."""
+  check_shapes(
+    distances=(distances, "A N"),
+    positive=(positive, "A N"),
+    negative=(negative, "A N"),
+  )
+  distances = jax.lax.stop_gradient(jnp.asarray(distances, jnp.float32))
+  # Infinity stands for what is no candidate.
+  largest = jnp.finfo(jnp.float32).max
+  distances = jnp.clip(distances, -largest, largest)
+  return distances, jnp.asarray(positive), jnp.asarray(negative)
 
 
 def _search(sorted_rows: jax.Array, values: jax.Array) -> jax.Array:

@@ -1,5 +1,10 @@
-"""Non-maximum suppression with static shapes and without a loop over boxes."""
+"""Non-maximum suppression with static shapes and without a loop over boxes.
 
+A box with a NaN, or with a score of NaN, comes first with that score, as in
+torchvision, so that it shows.
+"""
+
+import math
 from typing import NamedTuple
 
 import jax
@@ -7,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segsiam_jax.ops.boxes import pairwise_iou
+from segsiam_jax.ops.labels import to_ids
+from segsiam_jax.ops.shapes import check_integer, check_shapes
 
 # Boxes that are compared with as many others at a time: memory is its square.
 _TILE = 512
@@ -27,8 +34,37 @@ class Kept(NamedTuple):
 
 
 def _nothing(batch: tuple[int, ...]) -> Kept:
-  empty = jnp.zeros((*batch, 0))
+  empty = jnp.zeros((*batch, 0), jnp.float32)
   return Kept(empty.astype(jnp.int32), empty, empty.astype(bool))
+
+
+class _Flat(NamedTuple):
+  """Boxes of images in one row: the arguments of both functions, checked."""
+
+  boxes: jax.Array
+  scores: jax.Array
+  groups: jax.Array | None
+  there: jax.Array
+
+
+def _flatten(boxes, scores, groups, valid) -> _Flat:
+  check_shapes(
+    boxes=(boxes, "*B N 4"),
+    scores=(scores, "*B N"),
+    groups=(groups, "*B N"),
+    valid=(valid, "*B N"),
+  )
+  *batch, count = np.shape(scores)
+  flat = (math.prod(batch), count)
+  boxes = jnp.asarray(boxes, jnp.float32).reshape(*flat, 4)
+  scores = jnp.asarray(scores, jnp.float32).reshape(flat)
+  scores = jnp.where(jnp.isnan(boxes).any(-1), jnp.nan, scores)
+  if groups is not None:
+    groups = jnp.asarray(to_ids(groups)).reshape(flat)
+  there = jnp.ones(flat, bool)
+  if valid is not None:
+    there = jnp.asarray(valid).reshape(flat) != 0
+  return _Flat(boxes, scores, groups, there)
 
 
 def nms(
@@ -64,24 +100,25 @@ def nms(
   Returns:
     `Kept`.
 
+  Raises:
+    ValueError: shapes that do not fit, or a threshold of NaN.
+
   >>> boxes = jnp.array([[0.0, 0, 2, 2], [0, 0, 2, 2.1], [0, 3, 2, 4]])
   >>> kept = nms(boxes, jnp.array([0.2, 0.9, 0.5]), 0.5)
   >>> kept.index[kept.valid].tolist()
   [1, 2]
   """
-  batch, count = scores.shape[:-1], scores.shape[-1]
-  max_outputs = count if max_outputs is None else min(max_outputs, count)
+  *batch, count = np.shape(scores)
+  max_outputs = _most(max_outputs, count)
+  boxes, scores, groups, there = _flatten(boxes, scores, groups, valid)
   if not count:
     return _nothing(batch)
-  flat = lambda x, *end: x.reshape(-1, count, *end)  # noqa: E731
-  scores = flat(jnp.asarray(scores, jnp.float32))
-  boxes = flat(jnp.asarray(boxes, jnp.float32), 4)
-  there = jnp.ones(scores.shape, bool) if valid is None else flat(valid) != 0
   # Not -inf: that may be a box's score.
-  order = jnp.lexsort((-scores, ~there), axis=-1)
+  first = jnp.where(jnp.isnan(scores), jnp.inf, scores)
+  order = jnp.lexsort((-first, ~there), axis=-1)
   in_order = lambda x: jnp.take_along_axis(x, order, axis=1)  # noqa: E731
   boxes = jnp.take_along_axis(boxes, order[..., None], axis=1)
-  groups = None if groups is None else in_order(flat(groups))
+  groups = None if groups is None else in_order(groups)
   keep = _greedy(boxes, groups, in_order(there), threshold, max_outputs)
   first = jnp.argsort(~keep, axis=-1, stable=True)[:, :max_outputs]
   kept = jnp.take_along_axis(keep, first, axis=1)
@@ -89,6 +126,12 @@ def nms(
   scores = jnp.where(kept, jnp.take_along_axis(scores, index, axis=1), 0.0)
   shaped = lambda x: x.reshape(*batch, max_outputs)  # noqa: E731
   return Kept(shaped(index.astype(jnp.int32)), shaped(scores), shaped(kept))
+
+
+def _most(max_outputs: int | None, count: int) -> int:
+  if max_outputs is None:
+    return count
+  return min(check_integer("max_outputs", max_outputs, 0), count)
 
 
 def _greedy(boxes, groups, there, threshold, max_outputs):
@@ -160,6 +203,8 @@ def _rounded_down(threshold: float) -> np.float32:
   >>> float(_rounded_down(0.6)) < 0.6, float(_rounded_down(0.5))
   (True, 0.5)
   """
+  if np.isnan(threshold):
+    raise ValueError("threshold: expected a number; got NaN")
   nearest = np.float32(threshold)
   if float(nearest) > threshold:
     nearest = np.nextafter(nearest, np.float32(-np.inf))
@@ -194,18 +239,19 @@ def soft_nms(
 
   Returns:
     `Kept`, its scores the lowered ones.
+
+  Raises:
+    ValueError: shapes that do not fit, or an unknown method.
   """
   if method not in ("linear", "gaussian"):
     raise ValueError(f"method {method!r} is none of 'linear', 'gaussian'")
-  batch, count = scores.shape[:-1], scores.shape[-1]
-  max_outputs = min(max_outputs, count)
+  *batch, count = np.shape(scores)
+  max_outputs = _most(max_outputs, count)
+  boxes, scores, group, there = _flatten(boxes, scores, groups, valid)
   if not count:
     return _nothing(batch)
-  boxes = jnp.asarray(boxes, jnp.float32).reshape(-1, count, 4)
-  scores = jnp.asarray(scores, jnp.float32).reshape(-1, count)
-  if valid is not None:
-    scores = jnp.where(valid.reshape(-1, count) != 0, scores, -1.0)
-  group = None if groups is None else groups.reshape(-1, count)
+  scores = jnp.where(there, scores, -1.0)
+  sigma = jnp.float32(sigma)
 
   def step(scores, _):
     index = scores.argmax(-1)[:, None]
@@ -225,6 +271,6 @@ def soft_nms(
 
   _, (index, scores) = jax.lax.scan(step, scores, length=max_outputs)
   index, scores = index.T.astype(jnp.int32), scores.T
-  kept = (scores >= min_score) & (scores > 0)
+  kept = ~(scores < jnp.float32(min_score)) & ~(scores <= 0)
   shaped = lambda x: x.reshape(*batch, max_outputs)  # noqa: E731
   return Kept(shaped(index), shaped(jnp.where(kept, scores, 0.0)), shaped(kept))

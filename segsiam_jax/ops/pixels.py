@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.ops.labels import to_classes
+
 
 def valid_pixels(
   labels: jax.Array,
@@ -14,18 +16,23 @@ def valid_pixels(
 
   Args:
     labels: integer labels of any shape, batch first, such as `(B, H, W)`.
+      One that 32 bits cannot hold is no ignore label.
     ignore_label: label of pixels to leave out; None leaves none out.
     where: examples or pixels to keep (nonzero = keep), aligned with the
       *leading* axes of `labels`: `(B,)` is an example mask, `(B, H, W)` a
-      pixel mask. Axes of size 1 broadcast.
+      pixel mask.
 
   Returns:
     Boolean array of the shape of `labels`.
+
+  Raises:
+    ValueError: `where` has not the leading axes of `labels`.
 
   >>> labels = jnp.array([[0, 1, 255], [1, 1, 0]])
   >>> valid_pixels(labels, where=jnp.array([1.0, 0.0])).tolist()
   [[True, True, False], [False, False, False]]
   """
+  labels = jnp.asarray(to_classes(labels))
   if ignore_label is None:
     valid = jnp.ones(labels.shape, bool)
   else:
@@ -33,19 +40,37 @@ def valid_pixels(
     valid = labels.astype(jnp.int32) != ignore_label
   if where is None:
     return valid
-  return valid & (expand_trailing(where, labels.ndim) != 0)
+  return valid & (expand_trailing("where", where, labels.shape) != 0)
 
 
-def expand_trailing(array: jax.Array, ndim: int) -> jax.Array:
-  """Appends axes of size 1, so that leading axes align when broadcasting.
+def expand_trailing(
+  name: str, array: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+  """Appends axes of size 1 to what belongs to the leading axes of a shape.
 
-  >>> expand_trailing(jnp.ones(4), 3).shape
+  Args:
+    name: of the argument that the array is.
+    array: `shape[:n]`, with n of at least 1.
+    shape: that it is to broadcast with.
+
+  Returns:
+    `shape[:n] + (1, ...)`.
+
+  Raises:
+    ValueError: names the argument, the shapes expected and the one given.
+
+  >>> expand_trailing("where", jnp.ones(4), (4, 2, 3)).shape
   (4, 1, 1)
   """
   array = jnp.asarray(array)
-  if array.ndim > ndim:
+  if array.ndim > len(shape):
     raise ValueError(
-      f"an array of shape {array.shape} has more axes than the {ndim} of the "
-      "labels it belongs to"
+      f"{name}: shape {array.shape} has more axes than the {len(shape)} of "
+      f"what it belongs to, {shape}"
     )
-  return array.reshape(array.shape + (1,) * (ndim - array.ndim))
+  if not array.ndim or array.shape != shape[: array.ndim]:
+    raise ValueError(
+      f"{name}: expected shape {shape[: max(1, array.ndim)]}, the leading axes "
+      f"of {shape}; got {array.shape}"
+    )
+  return array.reshape(array.shape + (1,) * (len(shape) - array.ndim))

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segsiam_jax.ops.boxes import box_area
+from segsiam_jax.ops.labels import to_classes
+from segsiam_jax.ops.shapes import check_shapes
 
 METHODS = ("gather", "matmul")
 
@@ -46,15 +48,16 @@ def assign_levels(
     canonical_level: 2 is the paper's P4 where the finest is P2.
 
   Returns:
-    `(...)` int32.
+    `(...)` int32; any level of a box with a NaN, whose features are NaN.
 
   >>> sides = jnp.array([[0.0, 0, 10, 10], [0, 0, 224, 224], [0, 0, 900, 900]])
   >>> assign_levels(sides, 4).tolist()
   [0, 2, 3]
   """
-  size = jnp.sqrt(box_area(boxes)) / canonical_size
+  size = jnp.sqrt(box_area(boxes)) / jnp.float32(canonical_size)
   # torchvision adds as much, so that a size on the border is above it.
   level = jnp.floor(canonical_level + jnp.log2(size) + 1e-6)
+  level = jnp.nan_to_num(level)
   return jnp.clip(level, 0, num_levels - 1).astype(jnp.int32)
 
 
@@ -92,12 +95,30 @@ def roi_align(
 
   Returns:
     `(B, R, output_size, output_size, C)` in the features' dtype. Samples more
-    than one cell outside of the map are 0.
+    than one cell outside of the map are 0. A box with a NaN, or of no level,
+    is NaN.
+
+  Raises:
+    ValueError: shapes that do not fit, or an unknown method.
   """
   if method not in METHODS:
     raise ValueError(f"method {method!r} is none of {METHODS}")
+  check_shapes(
+    boxes=(boxes, "B R 4"),
+    levels=(levels, "B R"),
+    **{
+      f"features[{level}]": (feature, f"B H{level}+ W{level}+ C")
+      for level, feature in enumerate(features)
+    },
+    strides=(strides, f"{len(features)}"),
+  )
+  features = [jnp.asarray(feature) for feature in features]
   shapes = tuple(feature.shape[1:3] for feature in features)
+  levels = jnp.asarray(to_classes(levels)).astype(jnp.int32)
+  known = (levels >= 0) & (levels < len(features))
   boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
+  boxes = jnp.where(known[..., None], boxes, jnp.nan)
+  levels = jnp.where(known, levels, 0)
   scale = 1.0 / jnp.asarray(strides, jnp.float32)[levels]
   axes = [
     _interpolation(
@@ -151,10 +172,11 @@ def _interpolation(low, high, size, out, sampling_ratio, aligned):
   size = size[..., None]
   inside = (at >= -1.0) & (at <= size)
   at = jnp.maximum(at, 0.0)
-  first = jnp.minimum(jnp.floor(at).astype(jnp.int32), size - 1)
+  first = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, size - 1)
   # On the last cell and beyond there is nothing to interpolate with.
   second = jnp.where(first < size - 1, at - first, 0.0)
-  share = jnp.where(inside, 1.0 / sampling_ratio, 0.0)
+  outside = jnp.where(jnp.isnan(at), jnp.nan, 0.0)
+  share = jnp.where(inside, 1.0 / sampling_ratio, outside)
   return _Interpolation(
     jnp.concatenate([first, jnp.minimum(first + 1, size - 1)]),
     jnp.concatenate([share * (1.0 - second), share * second]),
@@ -174,7 +196,7 @@ def _flat_cells(shapes: Shapes, rows, columns, levels):
   widths = np.array([shape[1] for shape in shapes])
   start, width = (jnp.asarray(x)[levels][..., None] for x in (starts, widths))
   cells = (start + rows * width)[..., None] + columns[..., None, :]
-  return cells.reshape(cells.shape[0], -1)
+  return cells.reshape(cells.shape[0], math.prod(cells.shape[1:]))
 
 
 def _corners(shapes, y, x, levels, number):
@@ -189,14 +211,16 @@ def _corners(shapes, y, x, levels, number):
 def _gather(features, y, x, levels):
   shapes = tuple(feature.shape[1:3] for feature in features)
   batch, _, _, channels = features[0].shape
-  flat = jnp.concatenate([f.reshape(batch, -1, channels) for f in features], 1)
+  flat = jnp.concatenate(
+    [f.reshape(batch, math.prod(f.shape[1:3]), channels) for f in features], 1
+  )
   total = 0.0
   for number in range(len(y.index) * len(x.index)):
     cells, weight = _corners(shapes, y, x, levels, number)
     read = jax.vmap(lambda f, i: f.at[i].get(mode="promise_in_bounds"))
     total += read(flat, cells) * weight[..., None]
-  out = y.index.shape[-1]
-  total = total.reshape(batch, -1, out, out, channels)
+  boxes, out = y.index.shape[-2:]
+  total = total.reshape(batch, boxes, out, out, channels)
   return total.astype(features[0].dtype)
 
 
@@ -209,8 +233,9 @@ def _gather_backward(saved, gradient):
   """Scatters, term by term into one array: all at once takes three times."""
   empty, y, x, levels = saved
   shapes = tuple(feature.shape[1:3] for feature in empty)
-  batch, *_, channels = gradient.shape
-  gradient = gradient.reshape(batch, -1, channels).astype(jnp.float32)
+  batch, *bins, channels = gradient.shape
+  gradient = gradient.reshape(batch, math.prod(bins), channels)
+  gradient = gradient.astype(jnp.float32)
 
   def add(number, total):
     cells, weight = _corners(shapes, y, x, levels, number)
@@ -307,9 +332,11 @@ def _multiply(features, y, x, levels, chunk):
 
   def cut(x):
     x = jnp.pad(x, ((0, 0), (0, -number % chunk), (0, 0), (0, 0)))
-    cuts = x.reshape(x.shape[0], -1, chunk, *x.shape[2:])
+    cuts = x.reshape(x.shape[0], x.shape[1] // chunk, chunk, *x.shape[2:])
     return jnp.moveaxis(cuts, 1, 0)
 
   pooled = jnp.moveaxis(jax.lax.map(pool, (cut(rows), cut(columns))), 0, 1)
-  pooled = pooled.reshape(pooled.shape[0], -1, *pooled.shape[3:])
+  pooled = pooled.reshape(
+    pooled.shape[0], math.prod(pooled.shape[1:3]), *pooled.shape[3:]
+  )
   return pooled[:, :number]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from segsiam_jax.ops.deformable import Deformation, deformable_similarity
 from segsiam_jax.ops.distances import paired_distances
+from segsiam_jax.ops.shapes import check_pairs, check_shapes
 
 Head = Literal["euclidean", "sq_euclidean", "cosine", "learned", "deformable"]
 
@@ -51,7 +52,8 @@ def similarity(
     `(...)` float32.
 
   Raises:
-    ValueError: unknown head, or no weights where they are needed.
+    ValueError: unknown head, no weights where they are needed, or shapes that
+      do not fit.
 
   >>> x, y = jnp.array([[3.0, 4.0]]), jnp.array([[3.0, 0.0]])
   >>> [round(float(similarity(x, y, head)[0]), 2)
@@ -65,6 +67,7 @@ def similarity(
     raise ValueError(
       f"head must be one of {', '.join(get_args(Head))}; got {head!r}"
     )
+  check_pairs(first=first, second=second)
   if head == "cosine":
     return 1.0 - paired_distances(first, second, "cosine")
   if head not in ("learned", "deformable"):
@@ -73,8 +76,13 @@ def similarity(
     raise ValueError(f'head="{head}" needs its weights')
   if head == "deformable":
     return deformable_similarity(first, second, learned)
-  apart = jnp.abs(
-    jnp.asarray(first, jnp.float32) - jnp.asarray(second, jnp.float32)
+  check_shapes(
+    first=(first, "*S D"),
+    weights=(learned.weights, "D"),
+    bias=(learned.bias, ""),
+  )
+  first, second, weights, bias = (
+    jnp.asarray(x, jnp.float32) for x in (first, second, *learned)
   )
   # No matrix product: its inputs would be rounded on an accelerator.
-  return learned.bias + jnp.sum(learned.weights * apart, axis=-1)
+  return bias + jnp.sum(weights * jnp.abs(first - second), axis=-1)

@@ -2,6 +2,11 @@
 
 COCO weights of the first versions need `MaskRCNN(norm_epsilon=0.0)`: that is
 what torchvision changes its frozen norms to when it loads them.
+
+The outputs of torchvision's COCO models are numbered by category id, 0 to 90,
+ten of which COCO does not use. A model here of 81 classes takes those of the
+background and of COCO's 80 categories in the order of their ids, which is that
+of its data set.
 """
 
 import functools
@@ -27,6 +32,20 @@ _POINTWISE = (
   "rpn.head.bbox_pred.weight",
   "roi_heads.mask_predictor.mask_fcn_logits.weight",
 )
+_COCO_OUTPUTS = 91
+_UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+# The background's output, and those of the categories.
+COCO_IDS = tuple(n for n in range(_COCO_OUTPUTS) if n not in _UNUSED_IDS)
+# Outputs of a class in what predicts classes; the kernel and the bias of each.
+_OUTPUTS = {
+  f"roi_heads.{name}.{array}": count
+  for name, count in (
+    ("box_predictor.cls_score", 1),
+    ("box_predictor.bbox_pred", 4),
+    ("mask_predictor.mask_fcn_logits", 1),
+  )
+  for array in ("weight", "bias")
+}
 _OLD_KEYS = (
   (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(\w+)$", r"\1.0.\2"),
   (r"^rpn\.head\.conv\.(\w+)$", r"rpn.head.conv.0.0.\1"),
@@ -69,12 +88,25 @@ def _module(modules: tuple[str, ...], box_convs: int) -> str:
   return f"roi_heads.{part}.{number}{inner}"
 
 
-def _read(state_dict: StateDict, flattened: str) -> dict[str, np.ndarray]:
+def _of_coco(key: str, value: np.ndarray, num_classes: int) -> np.ndarray:
+  """The outputs of COCO's categories, if a model of as many reads all ids'."""
+  count = _OUTPUTS.get(key, 0)
+  if num_classes != len(COCO_IDS) or len(value) != count * _COCO_OUTPUTS:
+    return value
+  by_id = value.reshape(_COCO_OUTPUTS, count, *value.shape[1:])
+  return by_id[list(COCO_IDS)].reshape(-1, *value.shape[1:])
+
+
+def _read(
+  state_dict: StateDict, flattened: str, num_classes: int
+) -> dict[str, np.ndarray]:
   read = {}
   for key, value in state_dict.items():
     for old, new in _OLD_KEYS:
       key = re.sub(old, new, key)
     value = np.asarray(value)
+    if key in _OUTPUTS:
+      value = _of_coco(key, value, num_classes)
     if key in _POINTWISE:
       value = value[:, :, 0, 0]
     elif key == flattened:
@@ -114,7 +146,11 @@ def rcnn_family(params: PyTree) -> Family:
     lambda modules: _module(modules, box_convs),
     "backbone.body.conv1",
     lambda key: not masks and key.startswith(_MASKS),
-    functools.partial(_read, flattened=flattened),
+    functools.partial(
+      _read,
+      flattened=flattened,
+      num_classes=params["box_head"]["logits"]["kernel"].shape[-1],
+    ),
     functools.partial(_write, flattened=flattened),
   )
 
@@ -122,7 +158,8 @@ def rcnn_family(params: PyTree) -> Family:
 def rcnn(state_dict: StateDict, template: PyTree) -> PyTree:
   """Variables of a `MaskRCNN` from torchvision's, with old or new keys.
 
-  A Faster R-CNN also takes those of a Mask R-CNN.
+  A Faster R-CNN also takes those of a Mask R-CNN; 81 classes take 91 outputs,
+  by category id.
   """
   return to_variables(state_dict, template, rcnn_family(template["params"]))
 

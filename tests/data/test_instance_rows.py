@@ -6,7 +6,7 @@ import pytest
 from segsiam_jax.data import instance
 from segsiam_jax.data.annotations import Annotations, Crop, covered_shares
 from segsiam_jax.data.pipeline import Buckets
-from segsiam_jax.data.placement import Placement
+from segsiam_jax.data.placement import Object, Placement
 from segsiam_jax.errors import UserError
 
 # Brightness of the objects: far apart, so that they are told by it.
@@ -229,6 +229,21 @@ def test_pasting_covers_what_is_below(rng):
   _, alone = instance.paste(image, placed(below, 1), other, placed(below, 2))
   assert [one.label for one in alone] == [2]
   assert instance.paste(image, placed(below, 1), other, [])[1]
+
+
+def test_a_pasted_box_stays_in_the_image():
+  """Its mask, of whole pixels, may where the box does not."""
+  mask = np.ones((2, 3), bool)
+  box = np.array([1.0, 1.0, 4.4, 3.3])
+  one = Object(box, 1, Crop.of(mask, top=1, left=1))
+  seen = one.within((3, 4))
+  assert seen.box.tolist() == [1.0, 1.0, 4.0, 3.0]
+  assert seen.crop.box == (1, 1, 4, 3)
+  assert one.within((30, 40)).box.tolist() == box.tolist()
+  _, [there] = instance.paste(
+    np.zeros((3, 4, 3), np.uint8), [], np.zeros((5, 9, 3), np.uint8), [one]
+  )
+  assert there.box.tolist() == seen.box.tolist()
 
 
 def test_copy_paste_takes_objects_of_others(rng):

@@ -79,9 +79,16 @@ def test_ties(scores, label):
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_nan_scores_are_wrong():
-  scores = jnp.array([[jnp.nan, 1.0], [jnp.nan, jnp.nan]])
-  assert top_1_with_ties(scores, jnp.array([0, 0])).tolist() == [0.0, 0.0]
+def test_nan_and_unknown_labels():
+  scores = jnp.array([[jnp.nan, 1.0], [jnp.nan, jnp.nan], [0.0, 1.0]])
+  found = top_1_with_ties(scores, jnp.array([0, 0, 1]))
+  np.testing.assert_array_equal(found, [np.nan, np.nan, 1.0])
+  unknown = np.array([2, -1, 2**32 + 1])
+  assert (
+    top_1_with_ties(scores[jnp.array([2, 2, 2])], unknown).tolist() == [0.0] * 3
+  )
+  result = EpisodeAccuracy.of(found, queries_per_episode=1).result()
+  assert np.isnan([result.accuracy, *result.wilson, *result.t]).all()
 
 
 def test_intervals_and_merging(rng):
@@ -118,5 +125,5 @@ def test_errors():
   x = jnp.zeros((2, 1, 3))
   with pytest.raises(ValueError, match=r"rule must be .* got 'mean'"):
     episode_accuracy(x, x, rule="mean")
-  with pytest.raises(ValueError, match="2 classes, queries have 3"):
+  with pytest.raises(ValueError, match=r"queries: .* N=2, .* got \(3, 1, 3\)"):
     episode_accuracy(x, jnp.zeros((3, 1, 3)))

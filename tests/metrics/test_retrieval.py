@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from segsiam_jax.metrics import (
   Ranking,
   mean_average_precision_at_r,
+  nearest,
   precision_at_1,
   r_precision,
   rank_gallery,
   recall_at_k,
-  retrieval,
   retrieval_metrics,
 )
 
@@ -196,16 +196,16 @@ def test_memory_of_a_large_gallery():
     return (
       shape((*leading, 128), jnp.float32),
       shape(leading, jnp.int32),
-      shape(leading, jnp.int32),
     )
 
   memory = (
-    retrieval._nearest_relevant.lower(
+    nearest._candidates.lower(
       *shapes(queries),
       *shapes(blocks, size),
+      jax.ShapeDtypeStruct((blocks, size), jnp.int32),
       jax.ShapeDtypeStruct((blocks, size), jnp.bool_),
-      k=k,
-      metric="cosine",
+      count=k,
+      metric="sq_euclidean",
     )
     .compile()
     .memory_analysis()

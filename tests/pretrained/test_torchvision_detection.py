@@ -101,6 +101,43 @@ def test_faster_rcnn_takes_mask_rcnns():
     detection.rcnn(boxes_alone, template_of())
 
 
+def test_cocos_91_outputs_go_to_81_classes():
+  """By category id; what COCO does not use is left out."""
+  state_dict = detection.rcnn_state_dict(
+    random_like(template_of(num_classes=91))
+  )
+  template = template_of(num_classes=81)
+  read = detection.rcnn(state_dict, template)["params"]
+  # Toothbrush is category 90 and class 80, motorcycle 4 and 4; 12 is unused,
+  # stop sign is 13 and class 12.
+  predictor = "roi_heads.box_predictor"
+  masks = "roi_heads.mask_predictor.mask_fcn_logits"
+  for of_class, of_id in ((0, 0), (4, 4), (12, 13), (80, 90)):
+    np.testing.assert_array_equal(
+      read["box_head"]["logits"]["kernel"][:, of_class],
+      state_dict[f"{predictor}.cls_score.weight"][of_id],
+    )
+    np.testing.assert_array_equal(
+      read["box_head"]["deltas"]["kernel"][:, 4 * of_class + 2],
+      state_dict[f"{predictor}.bbox_pred.weight"][4 * of_id + 2],
+    )
+    np.testing.assert_array_equal(
+      read["box_head"]["deltas"]["bias"][4 * of_class + 3],
+      state_dict[f"{predictor}.bbox_pred.bias"][4 * of_id + 3],
+    )
+    np.testing.assert_array_equal(
+      read["mask_head"]["logits"]["kernel"][..., of_class].ravel(),
+      state_dict[f"{masks}.weight"][of_id].ravel(),
+    )
+    assert (
+      read["mask_head"]["logits"]["bias"][of_class]
+      == state_dict[f"{masks}.bias"][of_id]
+    )
+  # No other number of classes is taken for COCO's.
+  with pytest.raises(UserError, match="cls_score"):
+    detection.rcnn(state_dict, template_of(num_classes=80))
+
+
 def test_a_run_starts_from_a_file(tmp_path):
   """Of other classes: what predicts them stays fresh."""
   state_dict = detection.rcnn_state_dict(random_like(template_of()))
