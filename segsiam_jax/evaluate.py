@@ -121,7 +121,9 @@ class Evaluator:
     plots, results = {}, None
     if host is not None:
       host = host.gather()
-      metrics = compute_all(total | merge_all(host.sums(), total))
+      own = host.sums()
+      total |= merge_all(own, {name: total[name] for name in own})
+      metrics = compute_all(total)
       metrics |= host.compute()
       draws = self._task.plots is not None and self._num_pictures
       if draws and jax.process_index() == 0:

@@ -100,7 +100,7 @@ def first_candidates(monkeypatch):
   monkeypatch.setattr(
     jax.random,
     "uniform",
-    lambda key, shape: 1.0 - jnp.arange(shape[0]) / shape[0],
+    lambda key, shape, dtype: 1.0 - jnp.arange(shape[0]) / shape[0],
   )
 
 
