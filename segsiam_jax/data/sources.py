@@ -18,7 +18,10 @@ from segsiam_jax.errors import UserError
 
 
 class Source(Protocol):
-  """What the pipeline reads from."""
+  """What the pipeline reads from.
+
+  Where examples have names, `ids` are these: a run that resumes compares them.
+  """
 
   class_names: tuple[str, ...]
 
@@ -90,6 +93,7 @@ class FolderSource:
   Attributes:
     class_names: one name a class, by index.
     paths: (image, mask) files, sorted by name.
+    ids: names of the images.
   """
 
   def __init__(
@@ -124,6 +128,7 @@ class FolderSource:
       self._to_index[list(label_values)] = np.arange(len(label_values))
     kind = "labels" if instances else "masks"
     self.paths = folder_pairs(root, split, kind)
+    self.ids = tuple(image.name for image, _ in self.paths)
     with futures.ThreadPoolExecutor() as pool:
       seen = set().union(*pool.map(self._check_pair, self.paths))
     if seen == {0, 255} and len(self.class_names) == 2 and not label_values:
@@ -170,6 +175,12 @@ class FolderSource:
     return set(np.unique(label).tolist())
 
 
+def ids_of(source: Any, indices: Sequence[int]) -> tuple[str, ...]:
+  """Names of some examples of a source; () where they have none."""
+  ids = getattr(source, "ids", ())
+  return tuple(ids[int(index)] for index in indices) if ids else ()
+
+
 class Subset:
   """A random part of a source; a larger part of one seed holds a smaller."""
 
@@ -185,6 +196,7 @@ class Subset:
     self.class_names = source.class_names
     order = np.random.default_rng(seed).permutation(len(source))
     self.indices = order[: max(1, round(fraction * len(source)))]
+    self.ids = ids_of(source, self.indices)
 
   def __len__(self) -> int:
     return len(self.indices)
