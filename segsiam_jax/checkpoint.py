@@ -176,14 +176,14 @@ class Checkpointer:
       UserError: the checkpoint does not fit, or none is intact.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    problems = {}
-    restored = None
+    problems, restored, good = {}, None, None
     for step in reversed(self.steps):
       problem, restored = self._restore(step, abstract, iterator)
       if not problem:
+        good = step
         break
       problems[step] = problem
-    if problems and restored is None:
+    if problems and good is None:
       raise UserError(
         f"{self._folder}: no checkpoint is intact "
         f"({'; '.join(problems.values())}); delete that folder to start anew, "
@@ -197,7 +197,7 @@ class Checkpointer:
         step,
         problem,
         aside,
-        int(restored[0].step),
+        good,
       )
     return restored
 
@@ -216,9 +216,9 @@ class Checkpointer:
       )
     except _DAMAGE as error:
       if not checkpoint_files.has_checksums(folder) and _fits(folder, abstract):
-        return f"{folder} is unreadable ({first_line(error)})", None
+        return f"{folder} is unreadable ({_why(error)})", None
       raise UserError(
-        f"{folder}: does not fit this config ({first_line(error)}); use "
+        f"{folder}: does not fit this config ({_why(error)}); use "
         "another --workdir, or load its weights with config.init_from"
       ) from error
     pipeline.go_to(iterator, position)
@@ -298,7 +298,8 @@ def _why(error: BaseException) -> str:
   for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
     if os.strerror(number) in text:
       return os.strerror(number)
-  return first_line(error)
+  # TensorStore adds pages of its settings.
+  return first_line(error).partition(" [tensorstore_spec")[0]
 
 
 def _position(folder: epath.Path) -> int:

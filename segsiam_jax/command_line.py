@@ -29,6 +29,7 @@ def log_to_stderr() -> None:
     absl.logging.set_verbosity(absl.logging.WARNING)
     # An exception that Orbax logs is raised, too, and told in our line.
     absl.logging.get_absl_handler().addFilter(_is_no_trace_of_orbax)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _is_no_trace_of_orbax(record: logging.LogRecord) -> bool:

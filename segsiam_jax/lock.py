@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import errno
 import json
+import logging
 import os
 import socket
 import threading
@@ -21,6 +22,8 @@ from etils import epath
 
 from segsiam_jax import paths
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 LOCK_FILE = "train.lock"
 OWNER_FILE = "train.lock.json"
@@ -120,6 +123,13 @@ def _beating(owner: epath.Path) -> Iterator[None]:
 
 def _watch(owner: epath.Path, before: dict[str, Any]) -> None:
   """Raises `UserError` if the owner's file beats."""
+  _logger.info(
+    "%s: of process %s on %s, which may have ended; watching it for %.0f s",
+    owner,
+    before.get("pid", "?"),
+    before.get("host", "an unknown host"),
+    _WATCH,
+  )
   end = time.monotonic() + _WATCH
   while time.monotonic() < end:
     time.sleep(min(1.0, _WATCH / 10))
