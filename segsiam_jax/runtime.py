@@ -1,5 +1,6 @@
 """Devices and processes: set-up, the mesh, and batches from host to device."""
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -197,41 +198,45 @@ class Preemption:
     self._heard = {signal.SIGINT}
     if not self._distributed:
       self._heard.add(signal.SIGTERM)
-    self._previous: dict[int, Any] = {}
-    self._listener: threading.Thread | None = None
+    self._restore = contextlib.ExitStack()
 
   def __enter__(self) -> "Preemption":
-    if threading.current_thread() is threading.main_thread():
-      for number in self._heard:
-        self._previous[number] = signal.signal(
-          number, lambda number, frame: self._hear(number)
-        )
-      self._mask = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM}
-      )
-      self._listener = threading.Thread(target=self._listen, daemon=True)
-      self._listener.start()
+    if threading.current_thread() is not threading.main_thread():
+      return self
+    both = {signal.SIGINT, signal.SIGTERM}
+    # Handlers of Python wait for the main thread, which may be compiling. The
+    # number of a signal is in the pipe at once, whichever thread gets it.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    listener = threading.Thread(target=self._listen, args=[reader], daemon=True)
+    listener.start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    previous = {
+      number: signal.signal(number, lambda *unused: None)
+      for number in self._heard
+    }
+
+    def restore() -> None:
+      for number, handler in previous.items():
+        signal.signal(number, handler)
+      signal.set_wakeup_fd(wakeup)
+      signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+      os.write(writer, b"\0")
+      listener.join()
+      os.close(reader)
+      os.close(writer)
+
+    self._restore.callback(restore)
     return self
 
   def __exit__(self, *unused) -> None:
-    if self._listener is None:
-      return
-    listener, self._listener = self._listener, None
-    signal.pthread_kill(listener.ident, signal.SIGINT)
-    listener.join()
-    signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
+    self._restore.close()
 
-  def _listen(self) -> None:
-    """In a thread, so that a long compilation does not keep a signal waiting.
-
-    Handlers of Python run in the main thread alone. They get the signals of
-    threads that are older than this.
-    """
-    while self._listener is not None:
-      number = signal.sigwait(self._heard)
-      if self._listener is not None:
+  def _listen(self, reader: int) -> None:
+    """In a thread of its own, until a 0 comes."""
+    while number := os.read(reader, 1)[0]:
+      if number in self._heard:
         self._hear(number)
 
   def _hear(self, number: int) -> None:
