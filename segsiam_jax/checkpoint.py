@@ -1,4 +1,4 @@
-"""Checkpoints: the only file that imports Orbax.
+"""Checkpoints: this file and `pretrained.checkpoint` alone import Orbax.
 
 A checkpoint holds the state, the data iterator's position and a small JSON
 `meta`. It is written in the background to a temporary name and renamed when
@@ -10,11 +10,9 @@ the functions only read.
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,15 +25,14 @@ from jax.experimental import multihost_utils
 from segsiam_jax import checkpoint_choice, checkpoint_files, paths
 from segsiam_jax.checkpoint_choice import FOLDER
 from segsiam_jax.checkpoint_choice import find as find
+from segsiam_jax.checkpoint_files import DAMAGE, why
 from segsiam_jax.data import pipeline
-from segsiam_jax.errors import UserError, first_line
+from segsiam_jax.errors import UserError
+from segsiam_jax.pretrained.checkpoint import restore_weights as restore_weights
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree
 
 _logger = logging.getLogger(__name__)
-
-# What damaged files make Orbax, grain and JSON raise.
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError)
 
 
 class Checkpointer:
@@ -214,11 +211,11 @@ class Checkpointer:
       restored = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
       )
-    except _DAMAGE as error:
+    except DAMAGE as error:
       if not checkpoint_files.has_checksums(folder) and _fits(folder, abstract):
-        return f"{folder} is unreadable ({_why(error)})", None
+        return f"{folder} is unreadable ({why(error)})", None
       raise UserError(
-        f"{folder}: does not fit this config ({_why(error)}); use "
+        f"{folder}: does not fit this config ({why(error)}); use "
         "another --workdir, or load its weights with config.init_from"
       ) from error
     pipeline.go_to(iterator, position)
@@ -272,7 +269,7 @@ class Checkpointer:
     except Exception as error:
       self._failed = True
       raise UserError(
-        f"{self._folder}: saving step {self._saving} failed ({_why(error)}); "
+        f"{self._folder}: saving step {self._saving} failed ({why(error)}); "
         "earlier checkpoints are untouched: make room there, and run again to "
         "go on"
       ) from error
@@ -292,16 +289,6 @@ class Checkpointer:
     self.close()
 
 
-def _why(error: BaseException) -> str:
-  """What the system says, of an error that libraries have wrapped."""
-  text = str(error)
-  for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-    if os.strerror(number) in text:
-      return os.strerror(number)
-  # TensorStore adds pages of its settings.
-  return first_line(error).partition(" [tensorstore_spec")[0]
-
-
 def _position(folder: epath.Path) -> int:
   """Batches that were read, from any process's position."""
   files = [
@@ -319,100 +306,12 @@ def _fits(folder: epath.Path, abstract: PyTree) -> bool:
   try:
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
       saved = jax.tree.leaves(reader.metadata(folder / "state").tree)
-  except _DAMAGE:
+  except DAMAGE:
     return True
   expected = jax.tree.leaves(abstract)
   return sorted(tuple(leaf.shape) for leaf in saved) == sorted(
     tuple(leaf.shape) for leaf in expected
   )
-
-
-def restore_weights(
-  checkpoint: str, params: PyTree, model_state: PyTree, *, skip: str = ""
-) -> tuple[PyTree, PyTree]:
-  """Parameters and batch statistics of a checkpoint, and nothing else.
-
-  Averaged parameters are taken where the checkpoint has them.
-
-  Args:
-    checkpoint: its folder (see `find`).
-    params: the parameters to replace, with their shardings.
-    model_state: the batch statistics to replace.
-    skip: regular expression, searched in names such as
-      'params/logits/kernel'; what matches stays as it is.
-
-  Returns:
-    (params, model_state), of the same structure and shardings.
-
-  Raises:
-    UserError: a name is missing in the checkpoint, or has another shape.
-  """
-  folder = paths.resolve(checkpoint) / "state"
-  # The handler itself: a Checkpointer would look for the whole checkpoint's
-  # metadata in this one item, and warn.
-  with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
-    saved = reader.metadata(folder).tree
-    source = "ema_params" if saved.get("ema_params") else "params"
-    have = {"params": saved[source], "model_state": saved["model_state"] or {}}
-    want = {"params": params, "model_state": model_state}
-    have = {_name(path): leaf for path, leaf in _leaves(have)}
-    chosen, problems = {}, []
-    for path, leaf in _leaves(want):
-      name = _name(path)
-      if skip and re.search(skip, name):
-        continue
-      if name not in have:
-        problems.append(f"{name} is missing")
-      elif tuple(have[name].shape) != leaf.shape:
-        problems.append(
-          f"{name} is {tuple(have[name].shape)}, not {leaf.shape}"
-        )
-      else:
-        chosen[name] = leaf
-    if problems:
-      raise UserError(
-        f"{checkpoint}: {len(problems)} of the model's arrays do not fit: "
-        f"{'; '.join(problems[:4])}{'; ...' if len(problems) > 4 else ''}; "
-        "leave them at their fresh values with config.init_skip"
-      )
-    item = _nest(chosen, {"params": source})
-    restored = reader.restore(
-      folder,
-      args=ocp.args.PyTreeRestore(
-        item=jax.tree.map(ocp.utils.to_shape_dtype_struct, item),
-        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-        partial_restore=True,
-      ),
-    )
-  restored = {
-    _name(path).replace(source, "params", 1): leaf
-    for path, leaf in _leaves(restored)
-  }
-  loaded = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: restored.get(_name(path), leaf), want
-  )
-  return loaded["params"], loaded["model_state"]
-
-
-def _leaves(tree: PyTree) -> list[tuple[Any, Any]]:
-  return jax.tree_util.tree_flatten_with_path(tree)[0]
-
-
-def _name(path: Any) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _nest(leaves: Mapping[str, Any], renamed: Mapping[str, str]) -> PyTree:
-  """{'a/b': x} -> {'a': {'b': x}}, the first part of names renamed."""
-  tree: dict[str, Any] = {}
-  for name, leaf in leaves.items():
-    first, *rest = name.split("/")
-    keys = [renamed.get(first, first), *rest]
-    node = tree
-    for key in keys[:-1]:
-      node = node.setdefault(key, {})
-    node[keys[-1]] = leaf
-  return tree
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:

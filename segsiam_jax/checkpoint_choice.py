@@ -139,6 +139,10 @@ def find(path: str, which: str, best_metric: str, best_mode: str) -> str:
 
 def _intact(folder: epath.Path, advice: str) -> str:
   if problem := checkpoint_files.damage(folder, parts=("state",)):
+    if checkpoint_files.is_going(folder):
+      raise UserError(
+        f"{folder}: the run that trains there has just replaced it; try again"
+      )
     raise UserError(f"checkpoint {folder.name} is damaged: {problem}{advice}")
   return str(folder)
 

@@ -10,10 +10,12 @@ The last two are added to a complete checkpoint, each in one move. Nothing here
 needs JAX or Orbax.
 """
 
+import errno
 import json
 import math
 import os
 import pathlib
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,6 +36,29 @@ _ADDED = (
   _BEST_OF,
 )
 _CHUNK = 1 << 22
+
+
+# What damaged files make Orbax, grain and JSON raise.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError)
+
+
+def why(error: BaseException) -> str:
+  """What the system says, of an error that libraries have wrapped."""
+  text = str(error)
+  for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+    if os.strerror(number) in text:
+      return os.strerror(number)
+  # TensorStore adds pages of its settings.
+  return first_line(error).partition(" [tensorstore_spec")[0]
+
+
+def is_going(folder: epath.Path) -> bool:
+  """Whether a checkpoint that cannot be read is just being removed."""
+  for _ in range(10):
+    if not folder.exists():
+      return True
+    time.sleep(0.1)
+  return False
 
 
 def write_checksums(folder: epath.Path) -> None:
@@ -67,7 +92,7 @@ def damage(
       for name, (size, checksum) in expected.items()
       if (what := _differs(have.get(name), size, checksum))
     ]
-  except (OSError, ValueError, TypeError, AttributeError) as error:
+  except DAMAGE as error:
     return f"{folder / _CHECKSUMS} is unreadable ({first_line(error)})"
   more = f" and {len(problems) - 1} more files" if len(problems) > 1 else ""
   return problems[0] + more if problems else ""
@@ -131,7 +156,7 @@ def read_metrics(folder: epath.Path) -> dict[str, float] | None:
     metrics = json.loads(file.read_text())
     # Earlier versions wrote no metrics as {}.
     return {name: float(value) for name, value in metrics.items()} or None
-  except (OSError, ValueError, TypeError, AttributeError) as error:
+  except DAMAGE as error:
     raise UserError(
       f"{file}: damaged ({first_line(error)}); name another checkpoint"
     ) from error

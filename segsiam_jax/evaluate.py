@@ -214,9 +214,8 @@ def evaluate(
   runtime.check_batch_size(
     "train.eval_batch_size", config.train.eval_batch_size, mesh
   )
-  folder = checkpoint.find(
-    workdir, which, config.train.best_metric, config.train.best_mode
-  )
+  best = (config.train.best_metric, config.train.best_mode)
+  folder = checkpoint.find(workdir, which, *best)
   paths.make_writable("--workdir", workdir, jax.process_index())
   data = inputs.open_inputs(config, train=False)
   trained = workdir_config.read(workdir)
@@ -226,6 +225,9 @@ def evaluate(
     inputs.check_classes(config, data.source, class_names)
   config = runs.with_data(config, class_names or data.source.class_names)
   task = runs.make_task(config, data.element_spec)
+  if not paths.resolve(folder).exists():
+    # Replaced in the meantime, by the run that trains there.
+    folder = checkpoint.find(workdir, which, *best)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
   evaluator = Evaluator(config, task, data, mesh=mesh, thorough=True)
   result = evaluator(state)

@@ -192,7 +192,7 @@ def test_readers_write_and_remove_nothing(intact, tmp_path):
     folder = checkpoint.find(str(tmp_path), which, "iou", "max")
     checkpoint.metrics_of(folder)
     weights = jax.device_put(np.zeros(40, np.float32))
-    with pytest.raises(KeyError):  # It is no state of a run.
+    with pytest.raises(UserError, match="weights cannot be read"):
       checkpoint.restore_weights(folder, {"weights": weights}, {})
   after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
   assert after == before

@@ -108,7 +108,7 @@ def test_reading_processes_end_with_a_killed_run(blobs, tmp_path):
 @pytest.mark.slow
 def test_reading_a_run_that_trains_does_not_disturb_it(blobs, tmp_path):
   """And a second run is refused; both leave the first one alone."""
-  run = Run(blobs, tmp_path / "run", 100_000)
+  run = Run(blobs, tmp_path / "run", 100_000, "train.checkpoint_every=100")
   run.wait_for(lambda: run.last_step() >= 3)
   reader = Run(
     blobs,
