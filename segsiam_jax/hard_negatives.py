@@ -103,7 +103,7 @@ class Miner:
       self._folder.mkdir(exist_ok=True)
       path = self._folder / f"{step}.npy"
       part = path.with_suffix(".part")
-      with part.open("wb") as file:
+      with paths.naming(part), part.open("wb") as file:
         np.save(file, negatives)
       part.replace(path)
       for old in list(self._folder.iterdir()):

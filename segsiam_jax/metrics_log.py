@@ -36,7 +36,7 @@ def add(folder: epath.Path, line: Mapping[str, Any]) -> None:
   text = json.dumps(finite, allow_nan=False) + "\n"
   if _is_torn(path):
     text = "\n" + text
-  with path.open("ab") as file:
+  with paths.naming(path), path.open("ab") as file:
     file.write(text.encode())
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -210,6 +211,8 @@ class Preemption:
     os.set_blocking(writer, False)
     listener = threading.Thread(target=self._listen, args=[reader], daemon=True)
     listener.start()
+    # It unblocks both signals when it starts.
+    resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, both)
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     previous = {

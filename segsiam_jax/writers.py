@@ -132,7 +132,8 @@ class Writer:
       return
     folder = self._folder / "images"
     folder.mkdir(exist_ok=True)
-    with (folder / f"{name}_{step:07d}.png").open("wb") as file:
+    path = folder / f"{name}_{step:07d}.png"
+    with paths.naming(path), path.open("wb") as file:
       Image.fromarray(picture).save(file, "PNG")
     self._board.add_image(name, picture, step, dataformats="HWC")
 

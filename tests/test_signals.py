@@ -40,9 +40,11 @@ def test_a_signal_is_noticed_and_has_its_code(number, exit_code):
 
 
 STUCK = """
-import subprocess, sys, time
+import multiprocessing, subprocess, sys, time
 from segsiam_jax import runtime
 with runtime.Preemption():
+  # Starts a process of Python's own, which changes what is blocked.
+  multiprocessing.get_context("spawn").Lock()
   child = [sys.executable, "-c", "import time; time.sleep(600)"]
   silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   print(subprocess.Popen(child, **silent).pid, flush=True)
