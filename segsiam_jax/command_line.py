@@ -31,19 +31,17 @@ def log_to_stderr() -> None:
     # An exception that Orbax logs is raised, too, and told in our line.
     absl.logging.get_absl_handler().addFilter(_is_no_trace_of_orbax)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.excepthook = _without_closed_loops
+    sys.unraisablehook = _without_closed_loops
 
 
 def _is_no_trace_of_orbax(record: logging.LogRecord) -> bool:
   return not (record.exc_info and "orbax" in record.pathname)
 
 
-def _without_closed_loops(
-  kind: type[BaseException], error: BaseException, trace: Any
-) -> None:
+def _without_closed_loops(ignored: Any) -> None:
   """TensorStore answers tasks of a save that has failed: to nobody."""
-  if str(error) != "Event loop is closed":
-    sys.__excepthook__(kind, error, trace)
+  if str(ignored.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(ignored)
 
 
 def run(function: Callable[[], None], argv: list[str]) -> None:

@@ -6,7 +6,6 @@ else (a log file, a pod) there are plain lines.
 
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,10 +15,9 @@ import jax
 import numpy as np
 import rich.console
 import rich.progress
-import tensorboardX
 from PIL import Image
 
-from segsiam_jax import metrics_log, paths
+from segsiam_jax import metrics_log, paths, tensorboard
 
 _logger = logging.getLogger(__name__)
 
@@ -58,10 +56,8 @@ class Writer:
           line["step"] < start_step + (evaluated or line["split"] != "eval")
         ),
       )
-    self._board = tensorboardX.SummaryWriter(
-      os.fspath(self._folder / "tensorboard"),
-      flush_secs=30,
-      # TensorBoard hides what an earlier process has written from there on.
+    self._board = tensorboard.EventFile(
+      self._folder / "tensorboard",
       purge_step=start_step + 1 if trains else None,
     )
     self._progress = None
@@ -93,7 +89,7 @@ class Writer:
     metrics_log.add(self._folder, line | dict(values))
     for name, value in values.items():
       if math.isfinite(value):
-        self._board.add_scalar(f"{split}/{name}", value, step)
+        self._board.scalar(f"{split}/{name}", value, step)
 
   def log_train(
     self, step: int, values: Mapping[str, float], seconds_left: float
@@ -135,14 +131,18 @@ class Writer:
     path = folder / f"{name}_{step:07d}.png"
     with paths.naming(path), path.open("wb") as file:
       Image.fromarray(picture).save(file, "PNG")
-    self._board.add_image(name, picture, step, dataformats="HWC")
+    self._board.image(name, picture, step)
 
   def close(self) -> None:
     if not self._active:
       return
     if self._progress is not None:
       self._progress.stop()
-    self._board.close()
+    try:
+      self._board.close()
+    except OSError as error:
+      # Not an error of its own: one that ends the run comes first.
+      _logger.warning("TensorBoard's last events are not written: %s", error)
 
 
 class Clock:

@@ -18,6 +18,7 @@ LAYERS = (
     "paths",
     "lock",
     "metrics_log",
+    "tensorboard",
     "checkpoint_files",
     "checkpoint_choice",
     "coco_results",

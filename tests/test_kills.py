@@ -19,14 +19,16 @@ def test_killed_runs_come_to_what_a_calm_one_does(blobs, tmp_path):
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_a_full_disk_is_one_line_and_loses_nothing(blobs, tmp_path):
   """A limit on the size of files fails saves as a full disk does."""
-  steps, settings = kill_campaign.STEPS, kill_campaign.SETTINGS
+  steps = kill_campaign.STEPS
+  settings = (*kill_campaign.SETTINGS, "model.base_width=16")
   calm = Run(blobs, tmp_path / "calm", steps, *settings)
   assert calm.end() == 0, calm.messages
   killed = tmp_path / "killed"
   for step in (0, 10, 20):
     run = Run(blobs, killed, steps, *settings)
     run.wait_for(lambda step=step, run=run: run.last_step() >= step)
-    limits = (1000, resource.RLIM_INFINITY)
+    # The messages are a file, too.
+    limits = (20_000, resource.RLIM_INFINITY)
     resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, limits)
     assert run.end() == 2, run.messages
     told = [line for line in run.messages.splitlines() if "rror" in line]

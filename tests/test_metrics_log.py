@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 from tensorboardX.proto import event_pb2
 
-from segsiam_jax import metrics_log, writers
+from segsiam_jax import metrics_log, tensorboard, writers
 
 
 def steps_of(folder, split=None):
@@ -91,6 +91,7 @@ def test_tensorboard_is_told_from_where_steps_come_anew(tmp_path):
   writer.close()
   [path] = (tmp_path / "tensorboard").iterdir()
   events = list(events_of(path))
+  assert events[0].file_version == "brain.Event:2"
   restarts = [
     event.step
     for event in events
@@ -99,3 +100,34 @@ def test_tensorboard_is_told_from_where_steps_come_anew(tmp_path):
   ]
   assert restarts == [5]
   assert [e.step for e in events if e.HasField("summary")] == [5]
+
+
+def test_files_of_the_same_second_are_two(tmp_path):
+  """Of a run and of an evaluation meanwhile."""
+  for step in (1, 2, 3):
+    writer = writers.Writer(str(tmp_path), 3, step)
+    writer.scalars(step, "eval:test", {"loss": 0.5})
+    writer.image(step, "eval", np.full((4, 6, 3), step, np.uint8))
+    writer.close()
+  found = [
+    [(event.step, [value.tag for value in event.summary.value])]
+    for path in (tmp_path / "tensorboard").iterdir()
+    for event in events_of(path)
+    if event.HasField("summary")
+  ]
+  assert (
+    len(found) == 6 and len(list((tmp_path / "tensorboard").iterdir())) == 3
+  )
+
+
+def test_a_full_disk_is_named(tmp_path):
+  """Events are written by whoever has them, so that nobody waits for ever."""
+  board = tensorboard.EventFile(epath.Path(tmp_path))
+
+  def full(event):
+    raise OSError(28, "No space left on device")
+
+  board._file.write_event = full
+  with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+    board.scalar("loss", 0.5, 1)
+  board.close()
