@@ -1,44 +1,45 @@
-"""Checkpoints: the only file that imports Orbax.
+"""Checkpoints: this file and `pretrained.checkpoint` alone import Orbax.
 
 A checkpoint holds the state, the data iterator's position and a small JSON
 `meta`. It is written in the background to a temporary name and renamed when
-complete, so that a killed run never leaves half a checkpoint behind.
+complete, so that a killed run never leaves half a checkpoint behind. What is
+added to it later is in `checkpoint_files`.
+
+One `Checkpointer` writes and cleans up, under the workdir's lock; `find` and
+the functions only read.
 """
 
 import contextlib
-import functools
 import json
-import math
+import logging
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+from etils import epath
+from jax.experimental import multihost_utils
 
-from segsiam_jax import paths
-from segsiam_jax.errors import UserError, first_line
+from segsiam_jax import checkpoint_choice, checkpoint_files, paths
+from segsiam_jax.checkpoint_choice import FOLDER
+from segsiam_jax.checkpoint_choice import find as find
+from segsiam_jax.checkpoint_files import DAMAGE, why
+from segsiam_jax.data import pipeline
+from segsiam_jax.errors import UserError
+from segsiam_jax.pretrained.checkpoint import restore_weights as restore_weights
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree
 
-FOLDER = "checkpoints"
-
-
-def _score(metrics: Mapping[str, float], name: str, mode: str) -> float:
-  """A number whose largest value is the best; NaN is the worst."""
-  value = float(metrics.get(name, math.nan))
-  if math.isnan(value):
-    return -math.inf
-  return value if mode == "max" else -value
+_logger = logging.getLogger(__name__)
 
 
 class Checkpointer:
-  """Saves and restores the checkpoints of one workdir.
+  """Saves and restores the checkpoints of one workdir; one at a time writes.
 
-  Keeps the last `keep` checkpoints, and the best one by a metric.
+  Keeps the last `keep` checkpoints, the best one by a metric, and those that
+  `keep_best_of` has marked.
   """
 
   def __init__(
@@ -49,7 +50,7 @@ class Checkpointer:
     best_metric: str = "",
     best_mode: str = "max",
   ):
-    """Opens `workdir/checkpoints`.
+    """Opens `workdir/checkpoints`, and removes what a killed run left there.
 
     Args:
       workdir: of the run.
@@ -57,19 +58,21 @@ class Checkpointer:
       best_metric: name of an evaluation metric, or '' for none.
       best_mode: 'max' or 'min'.
     """
-    self._best = (best_metric, best_mode)
-    score, policies = None, [checkpoint_managers.LatestN(keep)]
-    if best_metric:
-      score = functools.partial(_score, name=best_metric, mode=best_mode)
-      policies.append(checkpoint_managers.BestN(get_metric_fn=score, n=1))
+    self._folder = paths.resolve(workdir) / FOLDER
+    self._scores = checkpoint_choice.Scores(
+      self._folder, keep, best_metric, best_mode
+    )
+    self._saving, self._failed = 0, False
     self._manager = ocp.CheckpointManager(
-      paths.resolve(workdir) / FOLDER,
+      self._folder,
       options=ocp.CheckpointManagerOptions(
-        # The policy decides what is kept; without best_fn, Orbax would not
-        # write metrics.
-        best_fn=score,
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        preservation_policy=self._scores,
         cleanup_tmp_directories=True,
+        # Metrics are ours, and may be damaged.
+        lightweight_initialize=True,
+        async_options=ocp.options.AsyncOptions(
+          post_finalization_callback=self._complete
+        ),
       ),
       item_handlers={
         "state": ocp.StandardCheckpointHandler(),
@@ -79,21 +82,28 @@ class Checkpointer:
     )
 
   @property
+  def steps(self) -> list[int]:
+    """Of all checkpoints, the earliest first."""
+    return sorted(self._manager.all_steps())
+
+  @property
   def latest_step(self) -> int | None:
     return self._manager.latest_step()
 
   @property
   def best_step(self) -> int | None:
     """The step with the best metric, or None before any evaluation."""
-    name, mode = self._best
-    scored = {
-      step: metrics
-      for step in self._manager.all_steps()
-      if (metrics := self._manager.metrics(step)) and name in metrics
-    }
-    if not scored:
-      return None
-    return max(scored, key=lambda step: _score(scored[step], name, mode))
+    return self._scores.best_step
+
+  def folder(self, step: int) -> epath.Path:
+    return self._folder / str(step)
+
+  def keep_best_of(self, metric: str, mode: str) -> None:
+    """Keeps the best checkpoint by the metric that decided until now."""
+    step = checkpoint_choice.best(self._scores.of, metric, mode)
+    changed = (metric, mode) != (self._scores.metric, self._scores.mode)
+    if changed and step is not None and jax.process_index() == 0:
+      checkpoint_files.mark_best(self.folder(step), metric)
 
   def save(
     self,
@@ -110,32 +120,46 @@ class Checkpointer:
       step: a step that is already saved is left alone.
       state: of the run.
       iterator: of grain, after the batch of this step.
-      metrics: of an evaluation at this step, if there was one.
+      metrics: see `record`, if they are known already.
       meta: anything that JSON can hold.
+
+    Raises:
+      UserError: this or the save before failed.
     """
-    if step in self._manager.all_steps():
-      return
-    try:
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          data=grain.checkpoint.CheckpointSave(iterator),
-          meta=ocp.args.JsonSave(dict(meta or {})),
-        ),
-        metrics=dict(metrics or {}),
-        force=True,
-      )
-    except OSError as error:
-      raise UserError(
-        f"{self._manager.directory}: saving step {step} failed ({error}); "
-        "earlier checkpoints are untouched"
-      ) from error
+    if step not in self._manager.all_steps():
+      with self._one_line():
+        self._manager.wait_until_finished()
+        self._saving = step
+        self._manager.save(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            meta=ocp.args.JsonSave(dict(meta or {})),
+          ),
+          force=True,
+        )
+    if metrics is not None:
+      self.record(step, metrics)
+
+  def record(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds the metrics of an evaluation to a checkpoint, once it is saved."""
+    self._scores.of[step] = dict(metrics)
+    self.wait()
+    if jax.process_index() == 0:
+      with self._one_line():
+        checkpoint_files.write_metrics(self.folder(step), metrics)
+
+  def has_scores(self, step: int) -> bool:
+    """Whether an evaluation is recorded of it, and not damaged."""
+    return step in self._scores.of
 
   def restore(
     self, state: TrainState, iterator: Any
   ) -> tuple[TrainState, dict[str, Any]] | None:
-    """The latest checkpoint, its data position set on `iterator`.
+    """The latest intact checkpoint, its data position set on `iterator`.
+
+    Damaged ones that are later are named in warnings and put aside.
 
     Args:
       state: arrays or `jax.ShapeDtypeStruct`s with shardings: the shapes that
@@ -144,41 +168,119 @@ class Checkpointer:
 
     Returns:
       The state and its meta, or None if there is no checkpoint.
+
+    Raises:
+      UserError: the checkpoint does not fit, or none is intact.
     """
-    step = self.latest_step
-    if step is None:
-      return None
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    try:
-      restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract),
-          data=grain.checkpoint.CheckpointRestore(iterator),
-          meta=ocp.args.JsonRestore(),
-        ),
-      )
-    except (ValueError, KeyError) as error:
+    problems, restored, good = {}, None, None
+    for step in reversed(self.steps):
+      problem, restored = self._restore(step, abstract, iterator)
+      if not problem:
+        good = step
+        break
+      problems[step] = problem
+    if problems and good is None:
       raise UserError(
-        f"{self._manager.directory}/{step}: does not fit this config "
-        f"({first_line(error)}); use another --workdir, or load its weights "
-        "with config.init_from"
+        f"{self._folder}: no checkpoint is intact "
+        f"({'; '.join(problems.values())}); delete that folder to start anew, "
+        "or use another --workdir"
+      )
+    for step, problem in problems.items():
+      aside = self._put_aside(step)
+      _logger.warning(
+        "checkpoint of step %d is damaged: %s; it is now %s, and the run goes "
+        "on from step %d",
+        step,
+        problem,
+        aside,
+        good,
+      )
+    return restored
+
+  def _restore(
+    self, step: int, abstract: PyTree, iterator: Any
+  ) -> tuple[str, Any]:
+    """(what is damaged, None) or ('', what `restore` returns)."""
+    folder = self.folder(step)
+    if problem := checkpoint_files.damage(folder):
+      return problem, None
+    try:
+      meta = checkpoint_files.read_meta(folder)
+      position = _position(folder)
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+      )
+    except DAMAGE as error:
+      if not checkpoint_files.has_checksums(folder) and _fits(folder, abstract):
+        return f"{folder} is unreadable ({why(error)})", None
+      raise UserError(
+        f"{folder}: does not fit this config ({why(error)}); use "
+        "another --workdir, or load its weights with config.init_from"
       ) from error
-    return restored.state, restored.meta
+    pipeline.go_to(iterator, position)
+    return "", (restored.state, meta)
+
+  def _put_aside(self, step: int) -> epath.Path:
+    """Gives a checkpoint a name that is no checkpoint's."""
+    number, aside = 1, self._folder / f"damaged-{step}.1"
+    while aside.exists():
+      number += 1
+      aside = self._folder / f"damaged-{step}.{number}"
+    if jax.process_index() == 0:
+      self.folder(step).rename(aside)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("put aside")
+    self._manager.reload()
+    self._scores.of.pop(step, None)
+    return aside
 
   def delete_from(self, step: int) -> None:
     """Deletes the checkpoints of this step and of later ones."""
     self.wait()
-    for each in self._manager.all_steps():
+    for each in self.steps:
       if each >= step:
         self._manager.delete(each)
+        self._scores.of.pop(each, None)
 
   def wait(self) -> None:
-    """Returns when everything that was asked for is on disk."""
-    self._manager.wait_until_finished()
+    """Returns when everything that was asked for is on disk.
+
+    Raises:
+      UserError: saving failed.
+    """
+    with self._one_line():
+      self._manager.wait_until_finished()
+
+  def _complete(self) -> None:
+    """Called in the background when all but the last move is done."""
+    if jax.process_index() == 0:
+      for path in self._folder.iterdir():
+        if path.name.startswith(f"{self._saving}.orbax-checkpoint-tmp"):
+          checkpoint_files.write_checksums(path)
+
+  @contextlib.contextmanager
+  def _one_line(self) -> Iterator[None]:
+    """A failed save as a `UserError`, whatever the library makes of it."""
+    try:
+      yield
+    except UserError:
+      raise
+    except Exception as error:
+      self._failed = True
+      raise UserError(
+        f"{self._folder}: saving step {self._saving} failed ({why(error)}); "
+        "earlier checkpoints are untouched: make room there, and run again to "
+        "go on"
+      ) from error
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits for what is being saved; a failed save is not told anew."""
+    with contextlib.ExitStack() as stack:
+      if self._failed:
+        stack.enter_context(contextlib.suppress(Exception))
+      with self._one_line():
+        self._manager.close()
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -187,125 +289,29 @@ class Checkpointer:
     self.close()
 
 
-def find(path: str, which: str, best_metric: str, best_mode: str) -> str:
-  """The folder of one checkpoint.
-
-  Args:
-    path: a workdir, or the folder of a checkpoint itself.
-    which: 'best' (the latest where none was evaluated), 'latest' or a step.
-    best_metric: see `Checkpointer`.
-    best_mode: see `Checkpointer`.
-  """
-  root = paths.resolve(path)
-  if (root / "state").exists():
-    return str(root)
-  if not (root / FOLDER).exists():
-    raise UserError(
-      f"{path}: no checkpoints here; train first, or mend the path"
-    )
-  with Checkpointer(
-    path, best_metric=best_metric, best_mode=best_mode
-  ) as saved:
-    step = saved.latest_step
-    if step is None:
-      raise UserError(f"{root / FOLDER}: no complete checkpoint; train first")
-    if which == "best":
-      step = saved.best_step or step
-    elif which.isdecimal():
-      step = int(which)
-    elif which != "latest":
-      raise UserError(f"--checkpoint={which}: give 'best', 'latest' or a step")
-  if not (root / FOLDER / str(step)).exists():
-    raise UserError(f"{root / FOLDER}: no checkpoint of step {step}")
-  return str(root / FOLDER / str(step))
+def _position(folder: epath.Path) -> int:
+  """Batches that were read, from any process's position."""
+  files = [
+    path
+    for path in (folder / "data").iterdir()
+    if path.name.startswith("process_")
+  ]
+  if not files:
+    raise ValueError(f"{folder / 'data'} holds no position in the data")
+  return pipeline.batches_read(json.loads(min(files, key=str).read_text()))
 
 
-def restore_weights(
-  checkpoint: str, params: PyTree, model_state: PyTree, *, skip: str = ""
-) -> tuple[PyTree, PyTree]:
-  """Parameters and batch statistics of a checkpoint, and nothing else.
-
-  Averaged parameters are taken where the checkpoint has them.
-
-  Args:
-    checkpoint: its folder (see `find`).
-    params: the parameters to replace, with their shardings.
-    model_state: the batch statistics to replace.
-    skip: regular expression, searched in names such as
-      'params/logits/kernel'; what matches stays as it is.
-
-  Returns:
-    (params, model_state), of the same structure and shardings.
-
-  Raises:
-    UserError: a name is missing in the checkpoint, or has another shape.
-  """
-  folder = paths.resolve(checkpoint) / "state"
-  # The handler itself: a Checkpointer would look for the whole checkpoint's
-  # metadata in this one item, and warn.
-  with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
-    saved = reader.metadata(folder).tree
-    source = "ema_params" if saved.get("ema_params") else "params"
-    have = {"params": saved[source], "model_state": saved["model_state"] or {}}
-    want = {"params": params, "model_state": model_state}
-    have = {_name(path): leaf for path, leaf in _leaves(have)}
-    chosen, problems = {}, []
-    for path, leaf in _leaves(want):
-      name = _name(path)
-      if skip and re.search(skip, name):
-        continue
-      if name not in have:
-        problems.append(f"{name} is missing")
-      elif tuple(have[name].shape) != leaf.shape:
-        problems.append(
-          f"{name} is {tuple(have[name].shape)}, not {leaf.shape}"
-        )
-      else:
-        chosen[name] = leaf
-    if problems:
-      raise UserError(
-        f"{checkpoint}: {len(problems)} of the model's arrays do not fit: "
-        f"{'; '.join(problems[:4])}{'; ...' if len(problems) > 4 else ''}; "
-        "leave them at their fresh values with config.init_skip"
-      )
-    item = _nest(chosen, {"params": source})
-    restored = reader.restore(
-      folder,
-      args=ocp.args.PyTreeRestore(
-        item=jax.tree.map(ocp.utils.to_shape_dtype_struct, item),
-        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-        partial_restore=True,
-      ),
-    )
-  restored = {
-    _name(path).replace(source, "params", 1): leaf
-    for path, leaf in _leaves(restored)
-  }
-  loaded = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: restored.get(_name(path), leaf), want
+def _fits(folder: epath.Path, abstract: PyTree) -> bool:
+  """Whether a checkpoint has arrays of these shapes, or does not tell."""
+  try:
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+      saved = jax.tree.leaves(reader.metadata(folder / "state").tree)
+  except DAMAGE:
+    return True
+  expected = jax.tree.leaves(abstract)
+  return sorted(tuple(leaf.shape) for leaf in saved) == sorted(
+    tuple(leaf.shape) for leaf in expected
   )
-  return loaded["params"], loaded["model_state"]
-
-
-def _leaves(tree: PyTree) -> list[tuple[Any, Any]]:
-  return jax.tree_util.tree_flatten_with_path(tree)[0]
-
-
-def _name(path: Any) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _nest(leaves: Mapping[str, Any], renamed: Mapping[str, str]) -> PyTree:
-  """{'a/b': x} -> {'a': {'b': x}}, the first part of names renamed."""
-  tree: dict[str, Any] = {}
-  for name, leaf in leaves.items():
-    first, *rest = name.split("/")
-    keys = [renamed.get(first, first), *rest]
-    node = tree
-    for key in keys[:-1]:
-      node = node.setdefault(key, {})
-    node[keys[-1]] = leaf
-  return tree
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
@@ -313,9 +319,11 @@ def metrics_of(checkpoint: str) -> dict[str, float]:
 
   Args:
     checkpoint: its folder (see `find`).
+
+  Raises:
+    UserError: they are damaged.
   """
-  file = paths.resolve(checkpoint) / "metrics" / "metrics"
-  return json.loads(file.read_text()) if file.exists() else {}
+  return checkpoint_files.read_metrics(paths.resolve(checkpoint)) or {}
 
 
 def step_of(checkpoint: str) -> int:

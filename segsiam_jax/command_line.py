@@ -1,10 +1,12 @@
 """What the command line prints, and how it ends. Imports nothing heavy."""
 
+import errno
 import logging
 import pathlib
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import absl.logging
 from absl import flags
@@ -14,7 +16,9 @@ from segsiam_jax.errors import Preempted, UserError
 _logger = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
-EXIT_PREEMPTED = 75
+EXIT_INTERRUPTED = 130
+# Of the system: no room, and what files there cannot be.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def log_to_stderr() -> None:
@@ -26,6 +30,20 @@ def log_to_stderr() -> None:
   logger.setLevel(logging.INFO)
   if not flags.FLAGS["verbosity"].present:
     absl.logging.set_verbosity(absl.logging.WARNING)
+    # An exception that Orbax logs is raised, too, and told in our line.
+    absl.logging.get_absl_handler().addFilter(_is_no_trace_of_orbax)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _without_closed_loops
+
+
+def _is_no_trace_of_orbax(record: logging.LogRecord) -> bool:
+  return not (record.exc_info and "orbax" in record.pathname)
+
+
+def _without_closed_loops(ignored: Any) -> None:
+  """TensorStore answers tasks of a save that has failed: to nobody."""
+  if str(ignored.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(ignored)
 
 
 def run(function: Callable[[], None], argv: list[str]) -> None:
@@ -39,8 +57,21 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
   except Preempted as stop:
-    print(f"preempted: saved at {stop}; run again to go on", file=sys.stderr)
-    sys.exit(EXIT_PREEMPTED)
+    told = "interrupted" if stop.exit_code == EXIT_INTERRUPTED else "preempted"
+    print(f"{told}: saved at {stop}; run again to go on", file=sys.stderr)
+    sys.exit(stop.exit_code)
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(EXIT_INTERRUPTED)
+  except OSError as error:
+    if error.errno not in _NO_ROOM:
+      raise
+    where = f"{error.filename}: " if error.filename else ""
+    print(
+      f"error: {where}{error.strerror}; make room, and run again to go on",
+      file=sys.stderr,
+    )
+    sys.exit(EXIT_BAD_INPUT)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

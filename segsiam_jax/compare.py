@@ -29,11 +29,11 @@ from segsiam_jax import (
   command_line,
   comparison,
   inputs,
+  metrics_log,
   paths,
   process,
   runtime,
   train,
-  writers,
 )
 from segsiam_jax.comparison import Result
 from segsiam_jax.config import override, validate
@@ -138,9 +138,8 @@ def _result(run: Run, folder) -> Result:
 
 def _last_metrics(folder, step: int) -> dict[str, float]:
   """Of the evaluation after the last step; what was not finite is NaN."""
-  lines = (folder / writers.METRICS_FILE).read_text().splitlines()
   found = {}
-  for line in map(json.loads, lines):
+  for line in metrics_log.read(folder):
     if line["step"] == step and line["split"] == "eval":
       found = line
   return {

@@ -101,6 +101,7 @@ def on_digits(config: ml_collections.ConfigDict) -> None:
     image_size=(16, 16),
     fit="resize",
   )
+  config.train.update(best_metric="auc", best_mode="max")
   config.batch.update(per_identity=2, within_group=False)
   config.eval.update(pairs=40, episodes=4, far=0.1, within_group=False)
 

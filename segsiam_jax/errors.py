@@ -21,5 +21,10 @@ def first_line(error: Exception) -> str:
 class Preempted(Exception):
   """Training was told to stop, and has saved; run it again to go on.
 
-  `main` exits with code 75.
+  Attributes:
+    exit_code: that `main` exits with: 75 after SIGTERM, 130 after SIGINT.
   """
+
+  def __init__(self, where: str, exit_code: int = 75):
+    super().__init__(where)
+    self.exit_code = exit_code

@@ -1,5 +1,6 @@
 """Evaluation: in the training loop, and of a checkpoint by itself."""
 
+import difflib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from segsiam_jax import (
   writers,
 )
 from segsiam_jax.errors import UserError
-from segsiam_jax.metrics.base import compute_all, merge_all, widen
+from segsiam_jax.metrics.base import Mean, compute_all, merge_all, widen
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import Task
 
@@ -65,9 +66,48 @@ class Evaluator:
     self._task, self._data = task, data
     self._mesh, self._backend = mesh, config.backend
     self._num_pictures, self._thorough = config.train.num_pictures, thorough
+    self._best = (config.train.best_metric, config.train.best_mode)
     self._host_metrics = prediction.host_metrics(config, task, data.source)
     self._eval_step = steps.make_eval_step(
       task, mesh=mesh, backend=config.backend
+    )
+
+  def names(self) -> dict[str, str]:
+    """Of the metrics, which values are better: 'max', 'min' or '' (neither).
+
+    Sums that are means are losses.
+    """
+    names = {}
+    for name, empty in widen(self._task.empty_metrics()).items():
+      better = "min" if isinstance(empty, Mean) else "max"
+      names |= dict.fromkeys(compute_all({name: empty}), better)
+    if self._host_metrics is not None:
+      names |= self._host_metrics(None).names()
+    return names
+
+  def check_best_metric(self) -> None:
+    """Raises `UserError` unless `train.best_metric` is known, and its mode."""
+    name, mode = self._best
+    names = self.names()
+    if not name or names.get(name) == mode:
+      return
+    if name not in names:
+      close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+      hint = f"did you mean {close[0]!r}? " if close else ""
+      known = ", ".join(each for each in names if each.count("/") < 2)
+      raise UserError(
+        f"config.train.best_metric = {name!r}: the evaluation has no such "
+        f"metric; {hint}it has {known}"
+      )
+    if not names[name]:
+      raise UserError(
+        f"config.train.best_metric = {name!r}: neither large nor small values "
+        "of it are better; choose another metric"
+      )
+    size = "small" if names[name] == "min" else "large"
+    raise UserError(
+      f"config.train.best_mode = {mode!r}: {name} is better when it is {size}; "
+      f"set --config.train.best_mode={names[name]}"
     )
 
   def __call__(
@@ -176,9 +216,8 @@ def evaluate(
   runtime.check_batch_size(
     "train.eval_batch_size", config.train.eval_batch_size, mesh
   )
-  folder = checkpoint.find(
-    workdir, which, config.train.best_metric, config.train.best_mode
-  )
+  best = (config.train.best_metric, config.train.best_mode)
+  folder = checkpoint.find(workdir, which, *best)
   paths.make_writable("--workdir", workdir, jax.process_index())
   data = inputs.open_inputs(config, train=False)
   trained = workdir_config.read(workdir)
@@ -188,6 +227,9 @@ def evaluate(
     inputs.check_classes(config, data.source, class_names)
   config = runs.with_data(config, class_names or data.source.class_names)
   task = runs.make_task(config, data.element_spec)
+  if not paths.resolve(folder).exists():
+    # Replaced in the meantime, by the run that trains there.
+    folder = checkpoint.find(workdir, which, *best)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
   evaluator = Evaluator(config, task, data, mesh=mesh, thorough=True)
   result = evaluator(state)

@@ -3,7 +3,8 @@
 Every `batch.mine_every` steps all training images are embedded, and for each
 the nearest images of other identities are kept. Batches planned from then on
 are made of them. What was found is kept in WORKDIR/negatives, so that a run
-that resumes goes on with the very same batches.
+that resumes goes on with the very same batches; what an older checkpoint needs
+goes into that checkpoint's folder, and lives as long as it does.
 """
 
 import functools
@@ -13,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 
-from segsiam_jax import inputs, paths, runtime, steps
-from segsiam_jax.errors import UserError
+from segsiam_jax import checkpoint, inputs, paths, runtime, steps
+from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.ops.distances import Metric, pairwise_distances
 from segsiam_jax.state import TrainState
@@ -61,36 +63,68 @@ class Miner:
         task, mesh=mesh, backend=config.backend
       )
 
-  def resume(self, step: int, iterator: Any) -> Any:
+  def resume(
+    self, step: int, iterator: Any, saved: checkpoint.Checkpointer
+  ) -> Any:
     """The iterator to go on with at `step`, and what was found before."""
-    last = step - step % self._every if self._every else 0
+    last = self._last(step)
     if not last:
       return iterator
-    path = self._path(last)
-    if not path.exists():
+    path = self._folder / f"{last}.npy"
+    inside = saved.folder(step) / FOLDER / path.name
+    if not path.exists() and not inside.exists():
       raise UserError(
         f"{path}: missing, and the batches after step {last} are made of it; "
         "use another --workdir (config.init_from loads weights from this one)"
       )
-    with path.open("rb") as file:
-      return self._restart(np.load(file), iterator)
+    path = path if path.exists() else inside
+    try:
+      with path.open("rb") as file:
+        negatives = np.load(file)
+    except (OSError, ValueError, EOFError) as error:
+      raise UserError(
+        f"{path}: damaged ({first_line(error)}), and the batches after step "
+        f"{last} are made of it; use another --workdir"
+      ) from error
+    return self._restart(negatives, iterator)
 
-  def after(self, step: int, state: TrainState, iterator: Any) -> Any:
+  def after(
+    self,
+    step: int,
+    state: TrainState,
+    iterator: Any,
+    saved: checkpoint.Checkpointer,
+  ) -> Any:
     """The iterator to go on with after `step`; searches if it is due."""
     if not self._every or step % self._every:
       return iterator
     negatives = self.search(state)
     if jax.process_index() == 0:
       self._folder.mkdir(exist_ok=True)
-      part = self._path(step).with_suffix(".part")
-      with part.open("wb") as file:
+      path = self._folder / f"{step}.npy"
+      part = path.with_suffix(".part")
+      with paths.naming(part), part.open("wb") as file:
         np.save(file, negatives)
-      part.replace(self._path(step))
-      for old in self._folder.glob("*.npy"):
+      part.replace(path)
+      for old in list(self._folder.iterdir()):
         # A checkpoint from before the last search may still be resumed.
-        if int(old.stem) < step - self._every:
-          old.unlink()
+        if old.suffix == ".npy" and int(old.stem) < step - self._every:
+          self._retire(old, saved)
     return self._restart(negatives, iterator)
+
+  def _retire(self, old: epath.Path, saved: checkpoint.Checkpointer) -> None:
+    """Removes a file, once the checkpoints that need it have it."""
+    saved.wait()
+    for step in saved.steps:
+      folder = saved.folder(step)
+      if self._last(step) == int(old.stem) and folder.exists():
+        (folder / FOLDER).mkdir(exist_ok=True)
+        old.copy(folder / FOLDER / old.name, overwrite=True)
+    old.unlink()
+
+  def _last(self, step: int) -> int:
+    """The step of the search that batches after `step` are made of; 0: none."""
+    return step - step % self._every if self._every else 0
 
   def search(self, state: TrainState) -> np.ndarray:
     """(n, k) int64, see `sampling.BatchPlan.use_negatives`."""
@@ -126,9 +160,6 @@ class Miner:
     iterator = iter(self._data.batches)
     iterator.set_state(position)
     return iterator
-
-  def _path(self, step: int) -> Any:
-    return self._folder / f"{step}.npy"
 
 
 def hardest_negatives(

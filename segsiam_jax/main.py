@@ -3,7 +3,7 @@
   python -m segsiam_jax.main --config=configs/unet_digits.py --workdir=DIR
 
 Exit codes: 0 finished, 2 bad input (do not retry), 75 preempted and saved
-(retry).
+(retry), 130 interrupted and saved.
 """
 
 import functools

@@ -17,6 +17,16 @@ def resolve(path: str | os.PathLike) -> epath.Path:
 
 
 @contextlib.contextmanager
+def naming(path: epath.Path) -> Iterator[None]:
+  """Errors of the system within tell the file, as those of opening it do."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
+
+
+@contextlib.contextmanager
 def write_whole(path: epath.Path) -> Iterator[TextIO]:
   """Opens a file that replaces another in one move, once it is whole.
 
@@ -24,7 +34,7 @@ def write_whole(path: epath.Path) -> Iterator[TextIO]:
   """
   temporary = path.parent / f".{path.name}.tmp"
   try:
-    with temporary.open("w") as file:
+    with naming(path), temporary.open("w") as file:
       yield file
   except BaseException:
     temporary.unlink(missing_ok=True)

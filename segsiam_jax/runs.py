@@ -1,8 +1,9 @@
 """What training, evaluation and prediction do alike with a run's config."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from segsiam_jax import (
   checkpoint,
   finite,
   inputs,
+  lock,
   paths,
   steps,
   tasks,
@@ -19,6 +21,7 @@ from segsiam_jax import (
 )
 from segsiam_jax.data import class_balance, sources
 from segsiam_jax.errors import UserError
+from segsiam_jax.metrics.gather import gather
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree, Task
 
@@ -38,7 +41,6 @@ _IDENTITY = (
   "data.buckets",
   "data.min_side",
   "data.max_side",
-  "data.workers",
   "train.batch_size",
   "optimizer.name",
 )
@@ -143,11 +145,32 @@ def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:
     )
 
 
-def check_same_run(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Raises `UserError` if the workdir holds another run; logs small changes."""
+@contextlib.contextmanager
+def only_writer(workdir: str) -> Iterator[None]:
+  """Holds the workdir's lock in process 0; all raise if another run has it."""
+  with contextlib.ExitStack() as stack:
+    refusal = ""
+    if jax.process_index() == 0:
+      try:
+        stack.enter_context(lock.hold(workdir))
+      except UserError as error:
+        refusal = str(error)
+    if refusal := "".join(gather([refusal])):
+      raise UserError(refusal)
+    yield
+
+
+def check_same_run(
+  config: ml_collections.ConfigDict, workdir: str
+) -> ml_collections.ConfigDict | None:
+  """Raises `UserError` if the workdir holds another run; logs small changes.
+
+  Returns:
+    The config that the workdir has so far, or None.
+  """
   saved = workdir_config.read(workdir)
   if saved is None:
-    return
+    return None
   before, now = _flat(_plain(saved)), _flat(_plain(config))
   changed = [
     name
@@ -164,6 +187,7 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: str) -> None:
     _logger.info(
       "config.%s: %r before, %r now", name, before.get(name), now.get(name)
     )
+  return saved
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Devices and processes: set-up, the mesh, and batches from host to device."""
 
+import contextlib
 import logging
 import os
 import pathlib
 import signal
+import sys
 import threading
+import time
 from collections.abc import Mapping
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -14,12 +18,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import Preempted, UserError
 
 _logger = logging.getLogger(__name__)
 
 AXIS = "data"
 CACHE_VARIABLE = "SEGSIAM_JAX_CACHE"
+# Seconds in which a signal that comes again counts once.
+_ONE_SIGNAL = 0.3
 
 
 def initialize_distributed() -> None:
@@ -176,34 +182,91 @@ def log_devices(mesh: Mesh) -> None:
 class Preemption:
   """Tells, at the boundaries that the loop asks at, whether to save and leave.
 
-  One process listens for SIGTERM itself. Several processes agree through JAX's
-  preemption service, so that all of them stop at the same boundary.
+  One process listens for SIGTERM and SIGINT itself; a second signal ends it at
+  once. Several processes agree through JAX's preemption service, so that all of
+  them stop at the same boundary.
+
+  Threads and processes that start in the meantime have both signals blocked:
+  a signal to the whole process group leaves reading processes alone.
   """
 
   def __init__(self):
     self._told = False
+    self._signal, self._when = 0, 0.0
     self._boundary = 0
     self._distributed = jax.distributed.is_initialized()
-    self._previous = None
+    # JAX's service has its own handler of SIGTERM.
+    self._heard = {signal.SIGINT}
+    if not self._distributed:
+      self._heard.add(signal.SIGTERM)
+    self._restore = contextlib.ExitStack()
 
   def __enter__(self) -> "Preemption":
-    main_thread = threading.current_thread() is threading.main_thread()
-    if not self._distributed and main_thread:
-      self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+    if threading.current_thread() is not threading.main_thread():
+      return self
+    both = {signal.SIGINT, signal.SIGTERM}
+    # Handlers of Python wait for the main thread, which may be compiling. The
+    # number of a signal is in the pipe at once, whichever thread gets it.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    listener = threading.Thread(target=self._listen, args=[reader], daemon=True)
+    listener.start()
+    # It unblocks both signals when it starts.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    previous = {
+      number: signal.signal(number, lambda *unused: None)
+      for number in self._heard
+    }
+
+    def restore() -> None:
+      for number, handler in previous.items():
+        signal.signal(number, handler)
+      signal.set_wakeup_fd(wakeup)
+      signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+      os.write(writer, b"\0")
+      listener.join()
+      os.close(reader)
+      os.close(writer)
+
+    self._restore.callback(restore)
     return self
 
   def __exit__(self, *unused) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGTERM, self._previous)
+    self._restore.close()
 
-  def _on_signal(self, signum: int, frame: Any) -> None:
-    self._told = True
+  def _listen(self, reader: int) -> None:
+    """In a thread of its own, until a 0 comes."""
+    while number := os.read(reader, 1)[0]:
+      if number in self._heard:
+        self._hear(number)
+
+  def _hear(self, number: int) -> None:
+    now = time.monotonic()
+    if self._told:
+      # `timeout` and some schedulers send the same signal twice.
+      if number != self._signal or now - self._when > _ONE_SIGNAL:
+        print("leaving at once", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+      return
+    self._told, self._signal, self._when = True, number, now
+    if self._distributed:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def stop(self, where: str) -> Preempted:
+    """What to raise when all is saved; `where` is the last step."""
+    interrupted = self._signal == signal.SIGINT
+    return Preempted(where, 130 if interrupted else 75)
+
+  def leave_early(self, where: str) -> None:
+    """Raises `Preempted` if told before the first step; one process alone."""
+    if self._told and not self._distributed:
+      raise self.stop(where)
 
   def reached(self) -> bool:
     """Whether to stop here; every process must ask equally often."""
     if self._distributed:
       self._boundary += 1
-      self._told |= multihost_utils.reached_preemption_sync_point(
-        self._boundary
-      )
+      return multihost_utils.reached_preemption_sync_point(self._boundary)
     return self._told

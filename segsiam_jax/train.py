@@ -2,12 +2,12 @@
 
 import logging
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import ml_collections
+from jax.sharding import Mesh
 
 from segsiam_jax import (
   checkpoint,
@@ -15,12 +15,14 @@ from segsiam_jax import (
   hard_negatives,
   inputs,
   paths,
+  resuming,
   runs,
   runtime,
   steps,
+  workdir_config,
   writers,
 )
-from segsiam_jax.errors import Preempted, UserError
+from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.pretrained import load
@@ -47,10 +49,19 @@ def train_and_evaluate(
 
   Raises:
     UserError: the input is at fault.
-    Preempted: SIGTERM came; the state is saved.
+    Preempted: SIGTERM or SIGINT came; the state is saved.
   """
+  # First: threads that are older get signals that are meant for it.
+  with runtime.Preemption() as preemption:
+    mesh = _devices(config)
+    paths.make_writable("--workdir", workdir, jax.process_index())
+    with runs.only_writer(workdir):
+      return _train(config, workdir, mesh, profile, preemption)
+
+
+def _devices(config: ml_collections.ConfigDict) -> Mesh:
+  """All devices; raises `UserError` unless they share batches evenly."""
   settings = config.train
-  total = settings.num_steps
   mesh = runtime.make_mesh()
   runtime.log_devices(mesh)
   runtime.check_batch_size(
@@ -59,23 +70,37 @@ def train_and_evaluate(
   runtime.check_batch_size(
     "train.eval_batch_size", settings.eval_batch_size, mesh
   )
-  paths.make_writable("--workdir", workdir, jax.process_index())
+  return mesh
 
+
+def _train(
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  mesh: Mesh,
+  profile: tuple[int, int] | None,
+  preemption: runtime.Preemption,
+) -> TrainState:
+  """See `train_and_evaluate`."""
+  settings = config.train
+  total = settings.num_steps
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
   inputs.check_together(config, train_data, eval_data)
   source = train_data.source
   config = runs.with_data(config, source.class_names, source)
-  runs.check_same_run(config, workdir)
+  before = runs.check_same_run(config, workdir)
+  identity = resuming.check_data(workdir, source, eval_data.source)
   _logger.info(
     "%s: %d examples to train on, %d to evaluate on, %d classes",
     config.data.name,
-    len(train_data.source),
+    len(source),
     len(eval_data.source),
     len(config.data.class_names),
   )
 
   task = runs.make_task(config, train_data.element_spec)
+  evaluator = Evaluator(config, task, eval_data, mesh=mesh)
+  evaluator.check_best_metric()
   tx, schedule = make_optimizer(config.optimizer, total)
   state = create_state(
     task,
@@ -98,35 +123,39 @@ def train_and_evaluate(
     ema_decay=settings.ema_decay,
     frozen=config.optimizer.frozen,
   )
-  evaluator = Evaluator(config, task, eval_data, mesh=mesh)
 
   iterator = iter(train_data.batches)
-  with (
-    runtime.Preemption() as preemption,
-    checkpoint.Checkpointer(
-      workdir,
-      keep=settings.keep,
-      best_metric=settings.best_metric,
-      best_mode=settings.best_mode,
-    ) as saved,
-  ):
+  with checkpoint.Checkpointer(
+    workdir,
+    keep=settings.keep,
+    best_metric=settings.best_metric,
+    best_mode=settings.best_mode,
+  ) as saved:
+    _check_steps(saved, total)
     restored = _restore(saved, state, iterator)
-    evaluated = True
+    evaluated, interval = True, {}
     if restored is not None:
       state, meta = restored
-      evaluated = meta["evaluated"]
+      evaluated = meta["evaluated"] or saved.has_scores(int(state.step))
+      interval = meta.get("interval", {})
     elif config.init_from:
       state = _load_weights(state, config)
     start = int(state.step)
+    preemption.leave_early(f"step {start}")
     miner = hard_negatives.Miner(config, task, train_data, mesh, workdir)
-    iterator = miner.resume(start, iterator)
+    iterator = miner.resume(start, iterator, saved)
+    if before is not None:
+      saved.keep_best_of(before.train.best_metric, before.train.best_mode)
     runs.save_config(config, workdir)
-    writer = writers.Writer(workdir, total, start)
+    resuming.save_data(identity, workdir)
+    writer = writers.Writer(
+      workdir, total, start, trains=True, evaluated=evaluated
+    )
     if restored is not None:
       writer.event("resumed at step %d of %d", start, total)
 
     def evaluate(step: int) -> dict[str, float] | None:
-      """Metrics, written down; None if SIGTERM came meanwhile."""
+      """Metrics, written down; None if it was told to stop meanwhile."""
       try:
         result = evaluator(state, preemption.reached)
       except UserError as error:
@@ -141,13 +170,15 @@ def train_and_evaluate(
       )
       warn_of(step, result.metrics, ("loss", settings.best_metric))
       result.show(writer, step)
+      # Last: an evaluation is done when the checkpoint knows it.
+      saved.record(step, result.metrics)
       return result.metrics
 
     def log(step: int, metrics: Metrics, bad: jax.Array) -> None:
       metrics = widen(metrics)
       names = finite.names_of(state.weights, bad)
       _require_finite(saved, step, metrics, names)
-      values = _log(writer, clock, schedule, total, step, metrics)
+      values = _log(writer, clock, schedule, total, step, step - start, metrics)
       warn_of(step, values, values)
       warning = task.watch(values)
       if warning:
@@ -165,14 +196,15 @@ def train_and_evaluate(
 
     try:
       if not evaluated and evaluate(start) is None:
-        raise Preempted(f"step {start}")
-      clock = _Clock(settings.batch_size)
+        raise preemption.stop(f"step {start}")
+      clock = writers.Clock(settings.batch_size)
       so_far = pending = None
       for step in _traced(range(start + 1, total + 1), profile, workdir):
         batch = runtime.to_global(next(iterator), mesh, config.backend)
         state, metrics = train_step(state, batch)
-        iterator = miner.after(step, state, iterator)
+        iterator = miner.after(step, state, iterator, saved)
         if step == start + 1:
+          so_far = resuming.unpack(interval, metrics)
           jax.block_until_ready(state)
           writer.event("first step took %.1f s (compilation)", clock.restart())
         if pending is not None:
@@ -194,22 +226,21 @@ def train_and_evaluate(
           rest = {} if so_far is None else widen(so_far)
           names = finite.not_finite(state.weights)
           _require_finite(saved, step, rest, names)
-        scores = None
-        if evaluates and not stops:
-          scores = evaluate(step)
-          stops = scores is None
-        if saves:
           saved.save(
             step,
             runtime.as_global(state, mesh),
             iterator,
-            metrics=scores,
-            meta={"evaluated": not evaluates or scores is not None},
+            meta={
+              "evaluated": not evaluates,
+              "interval": resuming.pack(so_far),
+            },
           )
+          if evaluates and not stops:
+            evaluates = evaluate(step) is None
           clock.restart()
-        if (stops and step < total) or (evaluates and scores is None):
+        if (stops and step < total) or (saves and evaluates):
           saved.wait()
-          raise Preempted(f"step {step}")
+          raise preemption.stop(f"step {step}")
       saved.wait()
       if start == total:
         writer.event("already at step %d of %d: nothing to do", start, total)
@@ -217,28 +248,6 @@ def train_and_evaluate(
       writer.close()
       iterator.close()
   return state
-
-
-class _Clock:
-  """Throughput and time left, evaluation and saving not counted."""
-
-  def __init__(self, batch_size: int):
-    self._batch_size = batch_size
-    self._since = time.perf_counter()
-    self._seconds_a_step = 0.0
-
-  def restart(self) -> float:
-    """Starts anew; returns the seconds since the last start."""
-    now = time.perf_counter()
-    passed, self._since = now - self._since, now
-    return passed
-
-  def images_per_second(self, steps_done: int) -> float:
-    self._seconds_a_step = self.restart() / steps_done
-    return self._batch_size / self._seconds_a_step
-
-  def seconds_left(self, steps_left: int) -> float:
-    return steps_left * self._seconds_a_step
 
 
 _merge = jax.jit(merge_all)
@@ -261,6 +270,17 @@ def _restore(
     saved.delete_from(saved.latest_step)
     iterator.set_state(start)
   return None
+
+
+def _check_steps(saved: checkpoint.Checkpointer, total: int) -> None:
+  """Raises `UserError` if a run is beyond the steps that it is to have."""
+  step = saved.latest_step
+  if step is not None and step > total:
+    raise UserError(
+      f"config.train.num_steps = {total}: the run is at step {step} already; "
+      f"give at least that many, look at it with --mode=eval, or use another "
+      "--workdir"
+    )
 
 
 def _require_finite(
@@ -309,11 +329,16 @@ def _again(saved: checkpoint.Checkpointer) -> str:
   )
 
 
-def _log(writer, clock, schedule, total, step, metrics) -> dict[str, float]:
-  """Writes down the metrics of an interval that ended at `step`."""
+def _log(
+  writer, clock, schedule, total, step, here, metrics
+) -> dict[str, float]:
+  """Writes down the metrics of an interval that ended at `step`.
+
+  Of its steps, at most `here` are of this process.
+  """
   values = compute_all(metrics)
   del values["finite"]
-  done = int(metrics["grad_norm"].count)
+  done = min(here, int(metrics["grad_norm"].count))
   values["images_per_second"] = clock.images_per_second(done)
   values["learning_rate"] = float(schedule(step - 1))
   writer.scalars(step, "train", values)
@@ -330,8 +355,9 @@ def _load_weights(
       config.init_from, state.params, state.model_state, skip=config.init_skip
     )
   else:
+    other = workdir_config.read(config.init_from) or config
     folder = checkpoint.find(
-      config.init_from, "best", config.train.best_metric, config.train.best_mode
+      config.init_from, "best", other.train.best_metric, other.train.best_mode
     )
     params, model_state = checkpoint.restore_weights(
       folder, state.params, state.model_state, skip=config.init_skip

@@ -4,10 +4,8 @@ Only process 0 writes. On a terminal there is a live progress bar; anywhere
 else (a log file, a pod) there are plain lines.
 """
 
-import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,35 +15,50 @@ import jax
 import numpy as np
 import rich.console
 import rich.progress
-import tensorboardX
 from PIL import Image
 
-from segsiam_jax import paths
+from segsiam_jax import metrics_log, paths, tensorboard
 
 _logger = logging.getLogger(__name__)
-
-METRICS_FILE = "metrics.jsonl"
 
 
 class Writer:
   """Scalars and pictures of a run; does nothing on other processes."""
 
-  def __init__(self, workdir: str, total_steps: int, start_step: int = 0):
-    """Opens the run's files, which are appended to.
+  def __init__(
+    self,
+    workdir: str,
+    total_steps: int,
+    start_step: int = 0,
+    *,
+    trains: bool = False,
+    evaluated: bool = True,
+  ):
+    """Opens the run's files, which are added to.
 
     Args:
       workdir: of the run.
       total_steps: for the progress bar.
       start_step: where this process starts.
+      trains: whether steps after `start_step` come anew: what a killed process
+        has written of them is cut off.
+      evaluated: whether that is true of the evaluation at `start_step`, too.
     """
     self._active = jax.process_index() == 0
     self._total = total_steps
     if not self._active:
       return
     self._folder = paths.resolve(workdir)
-    self._jsonl = (self._folder / METRICS_FILE).open("a")
-    self._board = tensorboardX.SummaryWriter(
-      os.fspath(self._folder / "tensorboard"), flush_secs=30
+    if trains:
+      metrics_log.keep(
+        self._folder,
+        lambda line: (
+          line["step"] < start_step + (evaluated or line["split"] != "eval")
+        ),
+      )
+    self._board = tensorboard.EventFile(
+      self._folder / "tensorboard",
+      purge_step=start_step + 1 if trains else None,
     )
     self._progress = None
     if sys.stderr.isatty():
@@ -73,13 +86,10 @@ class Writer:
     if not self._active:
       return
     line = {"step": step, "split": split, "time": round(time.time(), 3)}
-    # JSON has no NaN.
-    line |= {k: v if math.isfinite(v) else None for k, v in values.items()}
-    self._jsonl.write(json.dumps(line) + "\n")
-    self._jsonl.flush()
+    metrics_log.add(self._folder, line | dict(values))
     for name, value in values.items():
       if math.isfinite(value):
-        self._board.add_scalar(f"{split}/{name}", value, step)
+        self._board.scalar(f"{split}/{name}", value, step)
 
   def log_train(
     self, step: int, values: Mapping[str, float], seconds_left: float
@@ -118,17 +128,43 @@ class Writer:
       return
     folder = self._folder / "images"
     folder.mkdir(exist_ok=True)
-    with (folder / f"{name}_{step:07d}.png").open("wb") as file:
+    path = folder / f"{name}_{step:07d}.png"
+    with paths.naming(path), path.open("wb") as file:
       Image.fromarray(picture).save(file, "PNG")
-    self._board.add_image(name, picture, step, dataformats="HWC")
+    self._board.image(name, picture, step)
 
   def close(self) -> None:
     if not self._active:
       return
     if self._progress is not None:
       self._progress.stop()
-    self._jsonl.close()
-    self._board.close()
+    try:
+      self._board.close()
+    except OSError as error:
+      # Not an error of its own: one that ends the run comes first.
+      _logger.warning("TensorBoard's last events are not written: %s", error)
+
+
+class Clock:
+  """Throughput and time left, evaluation and saving not counted."""
+
+  def __init__(self, batch_size: int):
+    self._batch_size = batch_size
+    self._since = time.perf_counter()
+    self._seconds_a_step = 0.0
+
+  def restart(self) -> float:
+    """Starts anew; returns the seconds since the last start."""
+    now = time.perf_counter()
+    passed, self._since = now - self._since, now
+    return passed
+
+  def images_per_second(self, steps_done: int) -> float:
+    self._seconds_a_step = self.restart() / steps_done
+    return self._batch_size / self._seconds_a_step
+
+  def seconds_left(self, steps_left: int) -> float:
+    return steps_left * self._seconds_a_step
 
 
 def _duration(seconds: float) -> str:

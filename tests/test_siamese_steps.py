@@ -137,6 +137,39 @@ def test_a_mined_run_resumes_with_the_same_batches(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_what_a_checkpoint_needs_lives_as_long(root, tmp_path, monkeypatch):
+  """Three searches after the last checkpoint, the run dies."""
+  config = make_siamese_config(root)
+  config.batch.kind, config.batch.mine_every = "triplets", 2
+  config.train.update(num_steps=9, log_every=1)
+  config.train.update(eval_every=9, checkpoint_every=3)
+  whole = train.train_and_evaluate(config, str(tmp_path / "whole"))
+  save, workdir = Checkpointer.save, tmp_path / "parts"
+  after = train.hard_negatives.Miner.after
+
+  def save_once(self, step, *args, **kwargs):
+    if step == 3:
+      save(self, step, *args, **kwargs)
+
+  def die(self, step, *args):
+    if step == 9:
+      raise RuntimeError("the power is off")
+    return after(self, step, *args)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(Checkpointer, "save", save_once)
+    patched.setattr(train.hard_negatives.Miner, "after", die)
+    with pytest.raises(RuntimeError, match="power"):
+      train.train_and_evaluate(config, str(workdir))
+  assert (workdir / "checkpoints/3/negatives/2.npy").exists()
+  names = {path.name for path in (workdir / "negatives").iterdir()}
+  assert names == {"6.npy", "8.npy"}
+  state = train.train_and_evaluate(config, str(workdir))
+  assert_equal(state, whole)
+  assert read_losses(workdir) == read_losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_pre_trained_as_a_classifier_then_fine_tuned(root, tmp_path):
   """The threshold stays with its checkpoint, and frozen layers stay."""
   config = make_siamese_config(root)

@@ -257,37 +257,46 @@ import functools, sys
 from absl import app
 from tests.conftest import make_tiny_config
 from segsiam_jax import command_line, main
+from segsiam_jax.config import override
 from unittest import mock
 
 config = make_tiny_config(sys.argv.pop(1))
 config.train.num_steps = int(sys.argv.pop(1))
 config.train.eval_every = config.train.num_steps
 config.train.checkpoint_every = 3
+while "=" in sys.argv[1] and not sys.argv[1].startswith("-"):
+  override(config, sys.argv.pop(1))
 with mock.patch.object(main, "_CONFIG", mock.Mock(value=config)):
   app.run(functools.partial(command_line.run, main._run))
 """
 
 
 class Run:
-  """A training process whose messages go to a file."""
+  """A training process whose messages go to a file.
 
-  def __init__(self, blobs, workdir, num_steps):
+  It has its own process group. `settings` are fields of its config, such as
+  'data.workers=1', and then flags.
+  """
+
+  def __init__(self, blobs, workdir, num_steps, *settings, log="log"):
     environment = os.environ | {
       "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
       "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     }
     self.workdir = workdir
-    self._log = workdir.with_suffix(".log")
+    self._log = workdir.with_suffix(f".{log}")
     with self._log.open("w") as log:
-      self._process = subprocess.Popen(
+      self.process = subprocess.Popen(
         [
           *(sys.executable, "-c", RUNNER, str(blobs), str(num_steps)),
+          *settings,
           f"--workdir={workdir}",
         ],
         cwd=ROOT,
         env=environment,
         stderr=log,
+        start_new_session=True,
       )
 
   @property
@@ -303,15 +312,27 @@ class Run:
     """Polls until `condition()`; fails if the process ends before."""
     deadline = time.time() + seconds
     while not condition():
-      assert self._process.poll() is None, self.messages
+      assert self.process.poll() is None, self.messages
       assert time.time() < deadline
       time.sleep(0.02)
 
   def end(self, number=None):
     """Sends a signal, if any, and returns the exit code."""
     if number is not None:
-      self._process.send_signal(number)
-    return self._process.wait()
+      self.process.send_signal(number)
+    return self.process.wait()
+
+  def send_to_group(self, number):
+    """As a terminal or a scheduler does: reading processes get it, too."""
+    os.killpg(self.process.pid, number)
+
+  def is_gone(self):
+    """Whether no process of the group is left."""
+    try:
+      os.killpg(self.process.pid, 0)
+    except ProcessLookupError:
+      return True
+    return False
 
 
 def restored(workdir, step):

@@ -205,6 +205,7 @@ class OneClass:
   def __init__(self, source: InstanceSource, name: str):
     self._source = source
     self.class_names = (name,)
+    self.ids = getattr(source, "ids", ())
     self.category_ids = (1,)
     self.sizes = source.sizes
 

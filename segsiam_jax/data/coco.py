@@ -67,6 +67,7 @@ class CocoSource:
     if not self._images:
       raise UserError(f"{file}: split {split!r} selects no images")
     _check_files(self._folder, self._images, file)
+    self.ids = tuple(str(one["file_name"]) for one in self._images)
     self.sizes = np.array(
       [(one["height"], one["width"]) for one in self._images], np.int64
     )

@@ -365,6 +365,8 @@ class Subset(IdentitySource):
       np.asarray(source.labels)[self.indices], return_inverse=True
     )
     self.class_names = tuple(source.class_names[label] for label in kept)
+    ids = getattr(source, "ids", ())
+    self.ids = tuple(ids[index] for index in self.indices) if ids else ()
     self.groups = np.asarray(source.groups)[self.indices]
     if source.contents is not None:
       self.contents = np.asarray(source.contents)[self.indices]

@@ -64,6 +64,7 @@ class InstanceFolderSource:
     self.category_ids = tuple(range(1, len(class_names) + 1))
     self._format = image_format
     self.paths = folder_pairs(root, split, "labels")
+    self.ids = tuple(image.name for image, _ in self.paths)
     # Of two images with the same labels, scores would know only one.
     by_stem([path for path, _ in self.paths], "image")
     folder = self.paths[0][0].parents[1]

@@ -43,6 +43,7 @@ class Evaluated(IdentitySource):
     self._source = source
     self.protocol = protocol
     self.class_names = source.class_names
+    self.ids = getattr(source, "ids", ())
     self.labels, self.groups = source.labels, source.groups
     self.contents, self.drawers = source.contents, source.drawers
     self.pairs, self.episodes = source.pairs, source.episodes

@@ -7,7 +7,7 @@ classes. It never shuffles, batches or resizes.
 import io
 import logging
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent import futures
 from typing import Any, Protocol
 
@@ -25,7 +25,10 @@ _STRAY = -1
 
 
 class Source(Protocol):
-  """What the pipeline reads from."""
+  """What the pipeline reads from.
+
+  Where examples have names, `ids` are these: a run that resumes compares them.
+  """
 
   class_names: tuple[str, ...]
 
@@ -114,6 +117,7 @@ class FolderSource:
   Attributes:
     class_names: one name a class, by index.
     paths: (image, mask) files, sorted by name.
+    ids: names of the images.
     pixels: (K,) int64, of each class in all masks.
   """
 
@@ -149,6 +153,7 @@ class FolderSource:
       self._to_index[list(label_values)] = np.arange(len(label_values))
     kind = "labels" if instances else "masks"
     self.paths = folder_pairs(root, split, kind)
+    self.ids = tuple(image.name for image, _ in self.paths)
     with futures.ThreadPoolExecutor() as pool:
       counted = zip(
         self.paths, pool.map(self._check_pair, self.paths), strict=True
@@ -237,6 +242,12 @@ class FolderSource:
     return images.count_values(label)
 
 
+def ids_of(source: Any, indices: Sequence[int]) -> tuple[str, ...]:
+  """Names of some examples of a source; () where they have none."""
+  ids = getattr(source, "ids", ())
+  return tuple(ids[int(index)] for index in indices) if ids else ()
+
+
 class Subset:
   """A random part of a source; a larger part of one seed holds a smaller."""
 
@@ -254,6 +265,7 @@ class Subset:
     self.class_names = source.class_names
     order = np.random.default_rng(seed).permutation(len(source))
     self.indices = order[: max(1, round(fraction * len(source)))]
+    self.ids = ids_of(source, self.indices)
 
   def __len__(self) -> int:
     return len(self.indices)

@@ -38,7 +38,7 @@ PREDICTORS: dict[str, Predictor] = {
 
 def host_metrics(
   config: ml_collections.ConfigDict, task: Task, source: Any
-) -> Callable[[TrainState], HostMetrics] | None:
+) -> Callable[[TrainState | None], HostMetrics] | None:
   """What a split is scored by on the host, once for every evaluation.
 
   Where the model does not see files as they are, these are scores of what
@@ -50,7 +50,8 @@ def host_metrics(
     source: of the split.
 
   Returns:
-    A function that starts empty metrics for a state, or None.
+    A function that starts empty metrics for a state, or None. Of no state it
+    makes metrics that know their names alone.
   """
   if config.task == "semantic":
     probabilities = Probabilities(config)

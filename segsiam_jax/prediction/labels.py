@@ -90,7 +90,7 @@ class FileScores(HostMetrics):
     config: ml_collections.ConfigDict,
     source: SemanticSource,
     probabilities: Probabilities,
-    state: TrainState,
+    state: TrainState | None,
   ):
     """Starts without scores.
 
@@ -98,7 +98,7 @@ class FileScores(HostMetrics):
       config: of the run; `data.class_names` are known.
       source: of the split.
       probabilities: made for this config.
-      state: to evaluate.
+      state: to evaluate; None to ask for `names` alone.
     """
     self._config, self._source = config, source
     self._probabilities, self._state = probabilities, state
@@ -189,6 +189,15 @@ class FileScores(HostMetrics):
   def compute(self) -> dict[str, float]:
     """See `RandScores.compute`; {} without `eval.rand_class`."""
     return {} if self._rand is None else self._rand.compute()
+
+  def names(self) -> dict[str, str]:
+    """See `HostMetrics`; those of `RandScores` of a single pixel."""
+    if self._rand is None:
+      return {}
+    pixel = RandScores(0)
+    pixel.add_image(np.ones((1, 1), bool), np.ones((1, 1), np.float32))
+    names = dict.fromkeys(pixel.compute(), "max")
+    return names | {"rand_best_threshold": ""}
 
 
 def count_pixels(

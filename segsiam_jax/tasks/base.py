@@ -87,6 +87,14 @@ class HostMetrics(Protocol):
   def compute(self) -> dict[str, float]:
     """The metrics by name, without those of `sums`."""
 
+  def names(self) -> dict[str, str]:
+    """What `compute` will find, before there is anything to compute.
+
+    Returns:
+      By name which values are better: 'max' or 'min', '' for neither.
+    """
+    return {}
+
 
 class Task(NamedTuple):
   """Pure functions of parameters and batches.

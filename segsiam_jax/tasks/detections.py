@@ -1,5 +1,6 @@
 """What a detector found, on the host: at the images' own size."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -120,7 +121,11 @@ class InstanceMetrics(HostMetrics):
   """
 
   def __init__(
-    self, source: Any, class_names: Sequence[str], max_detections: int
+    self,
+    source: Any,
+    class_names: Sequence[str],
+    max_detections: int,
+    masks: bool = True,
   ):
     """Makes an empty state.
 
@@ -128,11 +133,16 @@ class InstanceMetrics(HostMetrics):
       source: of the split: `annotations(index)` and `category_ids`.
       class_names: of the classes from 1 on.
       max_detections: see `CocoAveragePrecision`.
+      masks: whether the model finds masks, or boxes alone.
     """
-    self._source = source
-    self._precision = CocoAveragePrecision(
-      class_names, first_class=1, max_detections=max_detections
+    self._source, self._masks = source, masks
+    self._empty = functools.partial(
+      CocoAveragePrecision,
+      class_names,
+      first_class=1,
+      max_detections=max_detections,
     )
+    self._precision = self._empty()
 
   def add(self, batch: Batch, predictions: Mapping[str, np.ndarray]) -> None:
     """Takes this process's rows of a batch."""
@@ -156,6 +166,19 @@ class InstanceMetrics(HostMetrics):
   def compute(self) -> dict[str, float]:
     """See `CocoAveragePrecision.compute`."""
     return self._precision.compute()
+
+  def names(self) -> dict[str, str]:
+    """Those of a split of one image where nothing is found."""
+    truth = self._source.annotations(0)
+    nothing = Detections(
+      boxes=np.zeros((0, 4), np.float32),
+      classes=np.zeros(0, np.int32),
+      scores=np.zeros(0, np.float32),
+      masks=[] if self._masks else None,
+    )
+    precision = self._empty()
+    precision.add(truth.id, truth.size, truth.ground_truth(), nothing)
+    return dict.fromkeys(precision.compute(), "max")
 
   def results(self) -> Iterator[dict[str, Any]]:
     """All detections in COCO's format, with the data set's own ids."""

@@ -159,7 +159,12 @@ def make_task(
     return pictures
 
   def host_metrics(source):
-    return InstanceMetrics(source, class_names, config.eval.max_detections)
+    return InstanceMetrics(
+      source,
+      class_names,
+      config.eval.max_detections,
+      masks="masks" in element_spec,
+    )
 
   # How many anchors and proposals count, the model decides.
   sums = base.LossSums(sums_of, loss_of)

@@ -153,6 +153,38 @@ class SiameseMetrics(HostMetrics):
       out |= self._retrieval()
     return out
 
+  def names(self) -> dict[str, str]:
+    """See `HostMetrics`."""
+    out = {
+      name + part: "max"
+      for name in self.protocol.trials
+      for part in ("", "_low", "_high")
+    }
+    pairs = self.protocol.pairs
+    if pairs is not None:
+      different = np.count_nonzero(~pairs.same)
+      out |= {"auc": "max", "eer": "min"}
+      if len(np.unique(pairs.fold)) > 1:
+        out |= {"verification_accuracy": "max", "verification_accuracy_se": ""}
+      out |= {
+        f"tar_at_far_{far:g}": "max"
+        for far in self._fars
+        if far * different >= 1
+      }
+      out |= {"threshold": "", "threshold_far": "min", "threshold_tar": "max"}
+      for number, kind in enumerate(pairs.kinds):
+        if (~pairs.same & (pairs.kind == number)).any():
+          out |= {f"eer/{kind}": "min", f"auc/{kind}": "max"}
+          out[f"threshold_far/{kind}"] = "min"
+    if self._head not in ("learned", "deformable"):
+      # An image has something to find if it has a sister that is no copy.
+      labels, contents = self.protocol.labels, self.protocol.contents
+      images = np.unique(np.stack([labels, contents]), axis=1)
+      if images.shape[1] > len(np.unique(labels)):
+        out |= {"precision_at_1": "max", "r_precision": "max"}
+        out["map_at_r"] = "max"
+    return out
+
   def plots(self, source: Any, thorough: bool) -> dict[str, np.ndarray]:
     """ROC, distances, the hardest pairs and the embeddings in the plane.
 
