@@ -1,6 +1,7 @@
 """What the command line prints, and how it ends. Imports nothing heavy."""
 
 import logging
+import os
 import pathlib
 import re
 import sys
@@ -44,6 +45,7 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
   """Like absl's parser, but a mistake is one line and exit code 2."""
   try:
+    expand_config(argv)
     name_workdir_config(argv)
     rest = flags.FLAGS(argv)
     if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -70,6 +72,16 @@ def _in_a_line(error: Exception) -> str:
   if trace:  # Of a config file that raised: what it said is the last line.
     first += rest.strip().splitlines()[-1]
   return " ".join(first.split())
+
+
+def expand_config(argv: list[str]) -> None:
+  """Puts the home folder for the `~` of a config file, in place.
+
+  The shell leaves that of `--config=~/FILE` alone.
+  """
+  for index, flag in enumerate(argv):
+    if match := re.fullmatch(r"(--?config=)(~.*)", flag, re.DOTALL):
+      argv[index] = match[1] + os.path.expanduser(match[2])
 
 
 def name_workdir_config(argv: list[str]) -> None:

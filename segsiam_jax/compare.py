@@ -16,6 +16,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -176,7 +177,9 @@ def write(
 def load_config_file(spec: str) -> ml_collections.ConfigDict:
   """The config of 'FILE.py' or 'FILE.py:ARGUMENT'."""
   path, _, argument = spec.partition(":")
-  module_spec = importlib.util.spec_from_file_location("compared_config", path)
+  module_spec = importlib.util.spec_from_file_location(
+    "compared_config", os.path.expanduser(path)
+  )
   if module_spec is None:
     raise UserError(f"--configs={spec}: {path} is no Python file")
   module = importlib.util.module_from_spec(module_spec)

@@ -16,6 +16,7 @@ LAYERS = (
   (
     "errors",
     "paths",
+    "strict_json",
     "coco_results",
     "overlays",
     "plots",
