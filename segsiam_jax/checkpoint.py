@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from segsiam_jax import paths
+from segsiam_jax import paths, strict_json
 from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree
@@ -29,8 +29,8 @@ FOLDER = "checkpoints"
 
 def _score(metrics: Mapping[str, float], name: str, mode: str) -> float:
   """A number whose largest value is the best; NaN is the worst."""
-  value = float(metrics.get(name, math.nan))
-  if math.isnan(value):
+  value = metrics.get(name)
+  if value is None or math.isnan(value):
     return -math.inf
   return value if mode == "max" else -value
 
@@ -123,7 +123,7 @@ class Checkpointer:
           data=grain.checkpoint.CheckpointSave(iterator),
           meta=ocp.args.JsonSave(dict(meta or {})),
         ),
-        metrics=dict(metrics or {}),
+        metrics=strict_json.finite_or_none(dict(metrics or {})),
         force=True,
       )
     except OSError as error:
@@ -309,13 +309,14 @@ def _nest(leaves: Mapping[str, Any], renamed: Mapping[str, str]) -> PyTree:
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
-  """Those of the evaluation at a checkpoint; {} if there was none.
+  """Finite ones of the evaluation at a checkpoint; {} if there was none.
 
   Args:
     checkpoint: its folder (see `find`).
   """
   file = paths.resolve(checkpoint) / "metrics" / "metrics"
-  return json.loads(file.read_text()) if file.exists() else {}
+  metrics = json.loads(file.read_text()) if file.exists() else {}
+  return {name: value for name, value in metrics.items() if value is not None}
 
 
 def step_of(checkpoint: str) -> int:

@@ -33,6 +33,7 @@ from segsiam_jax import (
   paths,
   process,
   runtime,
+  strict_json,
   train,
   writers,
 )
@@ -119,7 +120,7 @@ def _result(run: Run, folder) -> Result:
         f"{folder}: trained with another config; use another --workdir, or "
         "delete that folder"
       )
-    return Result(**saved)
+    return Result(**saved | {"metrics": _with_nan(saved["metrics"])})
   start = time.perf_counter()
   state = train.train_and_evaluate(run.config, str(folder))
   result = Result(
@@ -133,7 +134,7 @@ def _result(run: Run, folder) -> Result:
   )
   if jax.process_index() == 0:
     saved = result._asdict() | {"config": identity}
-    paths.write_text(file, json.dumps(saved, indent=2) + "\n")
+    paths.write_text(file, strict_json.dumps(saved, indent=2) + "\n")
   return result
 
 
@@ -145,9 +146,17 @@ def _last_metrics(folder, step: int) -> dict[str, float]:
     if line["step"] == step and line["split"] == "eval":
       found = line
   return {
-    name: math.nan if value is None else value
-    for name, value in found.items()
+    name: value
+    for name, value in _with_nan(found).items()
     if name not in ("step", "split", "time")
+  }
+
+
+def _with_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
+  """Metrics of a JSON, which has null for what is not finite."""
+  return {
+    name: math.nan if value is None else value
+    for name, value in metrics.items()
   }
 
 

@@ -25,7 +25,7 @@ from segsiam_jax.data import (
   sources,
 )
 from segsiam_jax.data.protocol import Evaluated, make_protocol
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, listed
 from segsiam_jax.fields.instance import canvas
 
 
@@ -263,7 +263,7 @@ def check_classes(
   """
   if tuple(source.class_names) == tuple(learned):
     return
-  here, there = (", ".join(names) for names in (source.class_names, learned))
+  here, there = map(listed, (source.class_names, learned))
   raise UserError(
     f"config.data.eval_split = {config.data.eval_split!r} has the classes "
     f"{here}, and the training split {there}; give both files the same "
