@@ -315,7 +315,7 @@ def _fits(folder: epath.Path, abstract: PyTree) -> bool:
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
-  """Those of the evaluation at a checkpoint; {} if there was none.
+  """Finite ones of the evaluation at a checkpoint; {} if there was none.
 
   Args:
     checkpoint: its folder (see `find`).

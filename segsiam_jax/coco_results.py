@@ -2,12 +2,11 @@
 
 import contextlib
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-from segsiam_jax import paths
+from segsiam_jax import paths, strict_json
 
 
 def result(
@@ -53,8 +52,16 @@ def write_results(
   Yields:
     A function that takes results one by one.
   """
-  with paths.write_whole(paths.resolve(path)) as file:
-    separators = itertools.chain(["\n"], itertools.repeat(",\n"))
-    file.write("[")
-    yield lambda values: file.write(next(separators) + json.dumps(values))
-    file.write("\n]\n")
+  with paths.write_whole(paths.resolve(path)) as file, as_list(file) as add:
+    yield add
+
+
+@contextlib.contextmanager
+def as_list(
+  file: TextIO,
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+  """Writes results to an open file, see `write_results`."""
+  separators = itertools.chain(["\n"], itertools.repeat(",\n"))
+  file.write("[")
+  yield lambda values: file.write(next(separators) + strict_json.dumps(values))
+  file.write("\n]\n")

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import pathlib
 import re
 import sys
@@ -78,6 +79,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Like absl's parser, but a mistake is one line and exit code 2."""
   try:
     keep_last(argv)
+    expand_config(argv)
     name_workdir_config(argv)
     rest = flags.FLAGS(argv)
     if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -134,6 +136,16 @@ def keep_last(argv: list[str]) -> None:
       "given several times, of which the last counts: %s",
       ", ".join(f"--{name}" for name in repeated),
     )
+
+
+def expand_config(argv: list[str]) -> None:
+  """Puts the home folder for the `~` of a config file, in place.
+
+  The shell leaves that of `--config=~/FILE` alone.
+  """
+  for index, flag in enumerate(argv):
+    if match := re.fullmatch(r"(--?config=)(~.*)", flag, re.DOTALL):
+      argv[index] = match[1] + os.path.expanduser(match[2])
 
 
 def name_workdir_config(argv: list[str]) -> None:

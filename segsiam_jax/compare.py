@@ -16,6 +16,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from segsiam_jax import (
   paths,
   process,
   runtime,
+  strict_json,
   train,
 )
 from segsiam_jax.comparison import Result
@@ -118,7 +120,7 @@ def _result(run: Run, folder) -> Result:
         f"{folder}: trained with another config; use another --workdir, or "
         "delete that folder"
       )
-    return Result(**saved)
+    return Result(**saved | {"metrics": _with_nan(saved["metrics"])})
   start = time.perf_counter()
   state = train.train_and_evaluate(run.config, str(folder))
   result = Result(
@@ -132,7 +134,7 @@ def _result(run: Run, folder) -> Result:
   )
   if jax.process_index() == 0:
     saved = result._asdict() | {"config": identity}
-    paths.write_text(file, json.dumps(saved, indent=2) + "\n")
+    paths.write_text(file, strict_json.dumps(saved, indent=2) + "\n")
   return result
 
 
@@ -143,9 +145,17 @@ def _last_metrics(folder, step: int) -> dict[str, float]:
     if line["step"] == step and line["split"] == "eval":
       found = line
   return {
-    name: math.nan if value is None else value
-    for name, value in found.items()
+    name: value
+    for name, value in _with_nan(found).items()
     if name not in ("step", "split", "time")
+  }
+
+
+def _with_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
+  """Metrics of a JSON, which has null for what is not finite."""
+  return {
+    name: math.nan if value is None else value
+    for name, value in metrics.items()
   }
 
 
@@ -175,7 +185,9 @@ def write(
 def load_config_file(spec: str) -> ml_collections.ConfigDict:
   """The config of 'FILE.py' or 'FILE.py:ARGUMENT'."""
   path, _, argument = spec.partition(":")
-  module_spec = importlib.util.spec_from_file_location("compared_config", path)
+  module_spec = importlib.util.spec_from_file_location(
+    "compared_config", os.path.expanduser(path)
+  )
   if module_spec is None:
     raise UserError(f"--configs={spec}: {path} is no Python file")
   module = importlib.util.module_from_spec(module_spec)

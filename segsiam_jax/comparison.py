@@ -71,12 +71,21 @@ def _cell(values: Sequence[float]) -> Cell:
 
 
 def to_markdown(results: Sequence[Result], metric: str) -> str:
-  """A table of one metric: a row a config, a column a training set size."""
+  """A table of one metric: a row a config, a column a training set size.
+
+  A column's head has the numbers of training examples, in the order of the
+  configs; one where all have the same.
+  """
   table = cells(results, metric)
   labels = list(dict.fromkeys(result.label for result in results))
-  sizes = {r.fraction: r.examples for r in results}
-  sizes = dict(sorted(sizes.items()))
-  head = [f"{fraction:.4g} ({count})" for fraction, count in sizes.items()]
+  # Configs of several data sets have several numbers.
+  sizes: dict[float, dict[int, None]] = {}
+  for result in sorted(results, key=lambda result: result.fraction):
+    sizes.setdefault(result.fraction, {})[result.examples] = None
+  head = [
+    f"{fraction:.4g} ({', '.join(map(str, counts))})"
+    for fraction, counts in sizes.items()
+  ]
   lines = [
     f"### {metric}",
     "",
@@ -111,11 +120,11 @@ def to_plot(results: Sequence[Result], metric: str) -> np.ndarray:
     (height, width, 3) uint8.
   """
   table = cells(results, metric)
-  sizes = {r.fraction: r.examples for r in results}
+  sizes = {(r.label, r.fraction): r.examples for r in results}
   lines = []
   for label in dict.fromkeys(result.label for result in results):
     points = sorted(
-      (sizes[fraction], cell)
+      (sizes[name, fraction], cell)
       for (name, fraction), cell in table.items()
       if name == label and cell.count
     )
@@ -140,7 +149,7 @@ def to_plot(results: Sequence[Result], metric: str) -> np.ndarray:
     lines,
     x_label="training examples",
     y_label=metric,
-    log_x=len(sizes) > 1,
+    log_x=len(set(sizes.values())) > 1,
     size=(480, 720),
   )
 

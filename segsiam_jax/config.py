@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from segsiam_jax.errors import UserError, first_line
+from segsiam_jax.errors import UserError, first_line, shown
 from segsiam_jax.fields import common, instance, semantic, siamese
 from segsiam_jax.fields.base import Field, one_of
 
@@ -154,10 +154,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
     complaint = _wrong_type(name, values[name], field.default)
     complaint = complaint or field.check(values[name])
     if complaint:
-      raise UserError(f"config.{name} = {values[name]!r}: {complaint}")
+      raise UserError(f"config.{name} = {shown(values[name])}: {complaint}")
 
   def fail(name: str, complaint: str) -> None:
-    raise UserError(f"config.{name} = {values[name]!r}: {complaint}")
+    raise UserError(f"config.{name} = {shown(values[name])}: {complaint}")
 
   common.check(config, fail)
   _TASKS[task].check(config, fail)
@@ -166,7 +166,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 def _choose(values: dict, name: str, known: dict) -> str:
   complaint = one_of(*known)(values.get(name))
   if complaint:
-    raise UserError(f"config.{name} = {values.get(name)!r}: {complaint}")
+    raise UserError(f"config.{name} = {shown(values.get(name))}: {complaint}")
   return values[name]
 
 

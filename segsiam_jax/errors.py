@@ -1,5 +1,10 @@
 """The ways in which a run ends early on purpose."""
 
+from collections.abc import Sequence, Sized
+
+# Characters of a value in a message.
+_LONGEST = 100
+
 
 class UserError(Exception):
   """Bad input: the message says what, where and how to mend it, in one line.
@@ -16,6 +21,27 @@ def first_line(error: Exception) -> str:
   """
   lines = str(error).strip().splitlines()
   return lines[0] if lines else type(error).__name__
+
+
+def shown(value: object) -> str:
+  """A value for a message: its repr, cut where that is long.
+
+  >>> shown((1, 2)), shown("x" * 100)[-20:]
+  ('(1, 2)', 'xxxx... (100 in all)')
+  """
+  return _cut(repr(value), value)
+
+
+def listed(names: Sequence[str]) -> str:
+  """Names for a message, cut where they are many."""
+  return _cut(", ".join(names), names)
+
+
+def _cut(text: str, value: object) -> str:
+  if len(text) <= _LONGEST:
+    return text
+  count = f" ({len(value)} in all)" if isinstance(value, Sized) else ""
+  return f"{text[: _LONGEST // 2]}...{count}"
 
 
 class Preempted(Exception):

@@ -1,5 +1,6 @@
 """The batches that a configuration asks for."""
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from segsiam_jax.data import (
   sources,
 )
 from segsiam_jax.data.protocol import Evaluated, make_protocol
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, listed
 from segsiam_jax.fields.instance import canvas
 
 
@@ -108,7 +109,7 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
   source = sources.open_source(
     data.name,
     data.train_split if train else data.eval_split,
-    data_dir=data.dir,
+    data_dir=os.path.expanduser(data.dir),
     class_names=tuple(data.class_names),
     label_values=tuple(data.label_values),
     instances=data.masks == "instances",
@@ -159,7 +160,9 @@ def image_format(config: ml_collections.ConfigDict) -> images.ImageFormat:
 def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
   data, batch, settings = config.data, config.batch, config.eval
   split = data.train_split if train else data.eval_split
-  source = identity_sets.open_identities(data.name, split, data.dir)
+  source = identity_sets.open_identities(
+    data.name, split, os.path.expanduser(data.dir)
+  )
   rows = siamese.SiameseRows(tuple(data.image_size), data.channels, data.fit)
   plan = None
   if train:
@@ -209,15 +212,16 @@ def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
   split = data.train_split if train else data.eval_split
   # Detectors of boxes alone have no such fields.
   mask_size = data.get("mask_size", 0)
+  folder = os.path.expanduser(data.dir)
   image_format = images.ImageFormat(data.channels)
   if data.name == "folder":
     source = instance_folder.InstanceFolderSource(
-      data.dir, split, tuple(data.class_names), image_format
+      folder, split, tuple(data.class_names), image_format
     )
   elif data.name == "coco":
-    source = coco.CocoSource(data.dir, split, image_format, masks=mask_size > 0)
+    source = coco.CocoSource(folder, split, image_format, masks=mask_size > 0)
   else:
-    source = instance_tfds.TfdsInstances(data.name, split, data.dir or None)
+    source = instance_tfds.TfdsInstances(data.name, split, folder or None)
   if data.one_class:
     source = annotations.OneClass(source, data.one_class)
   annotations.check_objects(source, _named(config, train), train)
@@ -271,7 +275,7 @@ def check_classes(
   """
   if tuple(source.class_names) == tuple(learned):
     return
-  here, there = (", ".join(names) for names in (source.class_names, learned))
+  here, there = map(listed, (source.class_names, learned))
   raise UserError(
     f"config.data.eval_split = {config.data.eval_split!r} has the classes "
     f"{here}, and the training split {there}; give both files the same "

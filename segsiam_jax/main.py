@@ -53,6 +53,11 @@ def _run() -> None:
       first, last = map(int, _PROFILE.value)
     except ValueError:
       raise UserError("--profile: give two steps, such as 10,20") from None
+    if not 1 <= first <= min(last, config.train.num_steps):
+      raise UserError(
+        f"--profile={first},{last}: expected a first and a last step, of the "
+        f"config.train.num_steps = {config.train.num_steps} of the run"
+      )
     profile = (first, last)
 
   # Only now what takes seconds to import: a mistake is told at once.

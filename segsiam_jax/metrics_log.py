@@ -5,13 +5,12 @@ leaves it out, and what is added starts a new one.
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
-from segsiam_jax import paths
+from segsiam_jax import paths, strict_json
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -27,13 +26,7 @@ def read(folder: epath.Path) -> list[dict[str, Any]]:
 def add(folder: epath.Path, line: Mapping[str, Any]) -> None:
   """Adds a line in one write; JSON has no NaN, which becomes null."""
   path = folder / METRICS_FILE
-  finite = {
-    name: None
-    if isinstance(value, float) and not math.isfinite(value)
-    else value
-    for name, value in line.items()
-  }
-  text = json.dumps(finite, allow_nan=False) + "\n"
+  text = strict_json.dumps(dict(line)) + "\n"
   if _is_torn(path):
     text = "\n" + text
   with paths.naming(path), path.open("ab") as file:

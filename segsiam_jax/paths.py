@@ -1,19 +1,35 @@
 """Paths that may be in a bucket (gs://...), and files written whole."""
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterator
-from typing import TextIO
+from typing import IO
 
 from etils import epath
+from etils.epath import gpath
 
 from segsiam_jax.errors import UserError
 
 
+class _LocalPath(gpath.PosixGPath):
+  """A path whose own name is never taken for a pattern, as by Orbax."""
+
+  def glob(self, pattern: str) -> Iterator[epath.Path]:
+    for found in glob.glob(pattern, root_dir=self):
+      yield self / found
+
+  def is_file(self) -> bool:
+    """Whether it is a regular file: a pipe would never end."""
+    return os.path.isfile(self)
+
+
 def resolve(path: str | os.PathLike) -> epath.Path:
-  """An absolute path."""
+  """An absolute path; of a local one, `~` is the home folder."""
   text = os.fspath(path)
-  return epath.Path(text if "://" in text else os.path.abspath(text))
+  if "://" in text:
+    return epath.Path(text)
+  return _LocalPath(os.path.abspath(os.path.expanduser(text)))
 
 
 @contextlib.contextmanager
@@ -27,14 +43,18 @@ def naming(path: epath.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def write_whole(path: epath.Path) -> Iterator[TextIO]:
+def write_whole(path: epath.Path, mode: str = "w") -> Iterator[IO]:
   """Opens a file that replaces another in one move, once it is whole.
 
   A killed run leaves the old or the new, an error the old.
+
+  Args:
+    path: of the file.
+    mode: 'w' for text, 'wb' for bytes.
   """
   temporary = path.parent / f".{path.name}.tmp"
   try:
-    with naming(path), temporary.open("w") as file:
+    with naming(path), temporary.open(mode) as file:
       yield file
   except BaseException:
     temporary.unlink(missing_ok=True)
@@ -57,6 +77,11 @@ def make_writable(flag: str, folder: str, process_index: int = 0) -> None:
     process_index: keeps the processes' proofs apart.
   """
   path = resolve(folder)
+  if flag == "--workdir" and "\\" in os.fspath(path):
+    raise UserError(
+      f"{flag}={folder}: checkpoints cannot be kept below a name with a "
+      "backslash; choose another folder"
+    )
   try:
     path.mkdir(parents=True, exist_ok=True)
     proof = path / f".write_test_{process_index}"

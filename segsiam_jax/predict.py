@@ -8,6 +8,7 @@ import ml_collections
 from segsiam_jax import checkpoint, paths, prediction
 from segsiam_jax.errors import UserError
 from segsiam_jax.prediction import files as files_lib
+from segsiam_jax.prediction.output import Output
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ def predict(
     The number of files.
 
   Raises:
-    UserError: an input is no image; the others are predicted all the same.
+    UserError: an input is no image; the others are predicted all the same. Or
+      something else than predictions would be written over; then nothing is
+      done.
   """
   files = files_lib.list_files(inputs)
   output = output or str(paths.resolve(workdir) / "predictions")
@@ -41,7 +44,9 @@ def predict(
   )
   paths.make_writable("--output", output)
   target = paths.resolve(output)
-  complaints = prediction.PREDICTORS[config.task](config, folder, files, target)
+  complaints = prediction.PREDICTORS[config.task](
+    config, folder, files, Output(target, files)
+  )
   done = len(files) - len(complaints)
   _logger.info("%d files predicted with %s: %s", done, folder, target)
   if complaints:

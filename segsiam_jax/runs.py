@@ -20,7 +20,7 @@ from segsiam_jax import (
   workdir_config,
 )
 from segsiam_jax.data import class_balance, sources
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, shown
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import PyTree, Task
@@ -181,8 +181,8 @@ def check_same_run(
     if any(name == part or name.startswith(part + ".") for part in _IDENTITY):
       raise UserError(
         f"--workdir={workdir}: holds a run with config.{name} = "
-        f"{before.get(name)!r}, and this one has {now.get(name)!r}; use "
-        "another --workdir (config.init_from loads weights from this one)"
+        f"{shown(before.get(name))}, and this one has {shown(now.get(name))}; "
+        "use another --workdir (config.init_from loads weights from this one)"
       )
     _logger.info(
       "config.%s: %r before, %r now", name, before.get(name), now.get(name)

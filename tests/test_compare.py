@@ -6,11 +6,12 @@ import json
 import math
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from segsiam_jax import compare, comparison
+from segsiam_jax import compare, comparison, paths
 from segsiam_jax.comparison import Result
 from segsiam_jax.config import override
 from segsiam_jax.data.sources import FolderSource, Subset
@@ -51,6 +52,47 @@ def test_table_csv_and_plot():
   assert picture.dtype == np.uint8 and picture.shape == (480, 720, 3)
   with pytest.raises(UserError, match="they have iou"):
     comparison.to_plot(results(), "dice")
+
+
+def test_configs_of_two_data_sets():
+  both = [
+    Result(label, fraction, 0, round(size * fraction), 10, 1.5, {"iou": 0.5})
+    for fraction in (1.0, 0.5)
+    for label, size in (("A", 50), ("B", 400))
+  ]
+  text = comparison.to_markdown(both, "iou")
+  assert "| | 0.5 (25, 200) | 1 (50, 400) |" in text
+  seen = {}
+
+  def record(lines, **_):
+    seen.update({line.label: tuple(line.x) for line in lines})
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(comparison.plots, "line_plot", record)
+    comparison.to_plot(both, "iou")
+  assert seen == {"A": (25, 50), "B": (200, 400)}
+
+
+def test_a_result_is_json_and_nan_comes_back(tiny_config, tmp_path):
+  [run] = compare.plan({"tiny": tiny_config}, [1.0], [0])
+  metrics = {"iou": math.nan, "loss": 1.0}
+  found = Result("tiny", 1.0, 0, 12, 10, 1.5, metrics)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(compare, "_last_metrics", lambda *_: metrics)
+    patch.setattr(compare.train, "train_and_evaluate", lambda *_: FakeState({}))
+    compare._result(run, paths.resolve(tmp_path))
+    text = (tmp_path / compare.RESULT_FILE).read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"] == {
+      "iou": None,
+      "loss": 1.0,
+    }
+    again = compare._result(run, paths.resolve(tmp_path))
+  assert math.isnan(again.metrics["iou"]) and again.metrics["loss"] == 1.0
+  assert again.label == found.label
+
+
+class FakeState(NamedTuple):
+  params: dict
 
 
 def test_one_seed_has_no_interval():

@@ -97,6 +97,14 @@ def test_fields_of_a_unet_fit_together(config, fields, message):
     config_lib.validate(config)
 
 
+def test_a_refusal_says_why_before_long_values_end(config):
+  names = tuple(f"class number {n}" for n in range(300))
+  config.data.update(name="folder", dir="x", class_names=names)
+  with pytest.raises(UserError, match="at most 255 classes") as caught:
+    config_lib.validate(config)
+  assert len(str(caught.value)) < 250
+
+
 def test_missing_fields_are_named(config):
   with config.unlocked():
     del config.train.num_steps

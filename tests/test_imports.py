@@ -16,6 +16,7 @@ LAYERS = (
   (
     "errors",
     "paths",
+    "strict_json",
     "lock",
     "metrics_log",
     "tensorboard",

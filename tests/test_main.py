@@ -72,6 +72,8 @@ def test_flags(run):
   fails(run(config, workdir, "--config.train.batch_size=x"), "batch_size")
   fails(run(config, workdir, "--config.data.image_size=64"), "image_size")
   fails(run(config, workdir, "--profile=soon"), "--profile")
+  fails(run(config, workdir, "--profile=4,2"), "--profile=4,2", "a first")
+  fails(run(config, workdir, "--profile=0,2"), "--profile=0,2")
   assert not run.workdir.exists()
 
 

@@ -8,6 +8,7 @@ compressed into memory, so that only the parts that are used are read.
 import importlib.util
 import os
 import re
+import stat
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -75,6 +76,8 @@ def decode(path: Path, *, colors: bool = True) -> Decoded:
   """
   suffix = "" if hasattr(path, "read") else os.fspath(path).lower()
   try:
+    if suffix and not stat.S_ISREG(os.stat(path).st_mode):
+      raise ValueError("no regular file")
     if suffix.endswith(".npy"):
       return Decoded(np.load(path, mmap_mode="r", allow_pickle=False), "")
     if suffix.endswith(_TIFF):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segsiam_jax.data import images, pages, scans, splits
+from segsiam_jax.data import images, listing, pages, scans, splits
 from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import IdentitySource, Trials
 from segsiam_jax.errors import UserError
@@ -55,8 +55,8 @@ class PagesSource(IdentitySource):
         )
       paths = sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in images.EXTENSIONS
+        for below in listing.folders_below(folder)
+        for path in listing.find_images(below)
       )
     self._paths = wanted.part(paths)
     if not self._paths:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from segsiam_jax.data import images, splits
+from segsiam_jax.data import listing, splits
 from segsiam_jax.errors import UserError
 
 
@@ -45,15 +45,20 @@ def folder_pairs(
 def by_stem(
   paths: Sequence[pathlib.Path], what: str
 ) -> dict[str, pathlib.Path]:
-  """Files by their names without suffixes; an error if two have the same."""
+  """Files by `listing.same` of their names without suffixes.
+
+  Raises:
+    UserError: two have the same.
+  """
   known: dict[str, pathlib.Path] = {}
   for path in paths:
-    if path.stem in known:
+    stem = listing.same(path.stem)
+    if stem in known:
       raise UserError(
-        f"{path}: a second {what} {path.stem!r}, beside "
-        f"{known[path.stem].name}; keep one"
+        f"{path}: a second {what} {path.stem!r}, beside {known[stem].name}; "
+        "keep one"
       )
-    known[path.stem] = path
+    known[stem] = path
   return known
 
 
@@ -80,12 +85,14 @@ def _pairs(
   folder: pathlib.Path, kind: str
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
-  image_paths = images.list_images(folder / "images")
-  masks = by_stem(images.list_images(folder / kind), "mask for")
-  missing = [path.name for path in image_paths if path.stem not in masks]
+  image_paths = listing.list_images(folder / "images")
+  masks = by_stem(listing.list_images(folder / kind), "mask for")
+  partners = [masks.get(listing.same(path.stem)) for path in image_paths]
+  pairs = list(zip(image_paths, partners, strict=True))
+  missing = [path.name for path, mask in pairs if mask is None]
   if missing:
     raise UserError(
       f"{folder / kind}: no mask for {len(missing)} of {len(image_paths)} "
       f"images, the first {missing[0]}; a mask has its image's name"
     )
-  return [(path, masks[path.stem]) for path in image_paths]
+  return pairs

@@ -4,7 +4,6 @@ import collections
 import io
 import logging
 import pathlib
-import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segsiam_jax.data import images, splits
+from segsiam_jax.data import images, listing, splits
 from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import (
   IdentitySource,
@@ -123,7 +122,7 @@ def open_identity_folder(root: str, split: str) -> ImageFiles:
   people = sorted(
     path
     for path in folder.iterdir()
-    if path.is_dir() and not path.name.startswith(".")
+    if path.is_dir() and not listing.is_hidden(path.name)
   )
   if not people:
     raise UserError(
@@ -131,17 +130,13 @@ def open_identity_folder(root: str, split: str) -> ImageFiles:
       f"folder of its own, such as {folder}/NAME/1.png"
     )
   check_names(folder, [path.name for path in people])
-  stray = [
-    path.name
-    for path in folder.iterdir()
-    if path.is_file() and path.suffix.lower() in images.EXTENSIONS
-  ]
+  stray = listing.find_images(folder)
   if stray:
     _logger.warning(
       "%s: %d images belong to no identity and are left out, the first %s",
       folder,
       len(stray),
-      min(stray),
+      stray[0].name,
     )
   chosen = wanted.part(people)
   if not chosen:
@@ -151,7 +146,7 @@ def open_identity_folder(root: str, split: str) -> ImageFiles:
   paths, labels = [], []
   for label, person in enumerate(chosen):
     try:
-      files = images.list_images(person)
+      files = listing.list_images(person)
     except UserError as error:
       raise UserError(
         f"{error}; add images of this identity, or remove its folder"
@@ -169,7 +164,7 @@ def check_names(where: pathlib.Path, names: Sequence[str]) -> None:
   """
   alike = collections.defaultdict(list)
   for name in names:
-    alike[unicodedata.normalize("NFKC", name).casefold()].append(name)
+    alike[listing.same_but_case(name)].append(name)
   for same in alike.values():
     if len(same) > 1:
       raise UserError(
@@ -182,6 +177,8 @@ def check_names(where: pathlib.Path, names: Sequence[str]) -> None:
 def _digest(path: pathlib.Path) -> bytes:
   """Of a file that is an image, as far as its header tells."""
   try:
+    if not path.is_file():
+      raise ValueError("no regular file")
     content = path.read_bytes()
     if path.suffix.lower() != ".npy":
       Image.open(io.BytesIO(content)).close()

@@ -6,8 +6,6 @@ channels.
 
 import functools
 import logging
-import os
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +15,6 @@ from segsiam_jax.data.decode import Decoded, Path, decode
 from segsiam_jax.errors import UserError
 
 _logger = logging.getLogger(__name__)
-
-EXTENSIONS = (
-  *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"),
-  ".npy",
-)
 
 # Pixels that are counted at a time: counting makes 64 bits of each.
 _PIECE = 2**20
@@ -39,21 +32,6 @@ class ImageFormat(NamedTuple):
   channels: int = 3
   dtype: str = "uint8"
   rank: int = 2
-
-
-def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
-  """The image files of a folder, sorted by name; an error if there are none."""
-  folder = pathlib.Path(folder)
-  if not folder.is_dir():
-    raise UserError(f"{folder}: no such folder")
-  files = sorted(
-    path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS
-  )
-  if not files:
-    raise UserError(
-      f"{folder}: no image files; expected some of {', '.join(EXTENSIONS)}"
-    )
-  return files
 
 
 def read_as(path: Path, wanted: ImageFormat | None) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from segsiam_jax.data import images
+from segsiam_jax.data import images, listing
 from segsiam_jax.data.annotations import Annotations, Crop
 from segsiam_jax.data.folders import (
   by_stem,
@@ -118,7 +118,7 @@ class InstanceFolderSource:
   def _class_of(self, path: pathlib.Path, number: int) -> int:
     if self._classes is None:
       return 1
-    return self._classes[path.stem, number]
+    return self._classes[listing.same(path.stem), number]
 
   def _check_pair(
     self, pair: tuple[pathlib.Path, pathlib.Path]
@@ -131,7 +131,7 @@ class InstanceFolderSource:
     numbers = np.unique(labels[labels > 0]).tolist()
     if self._classes is not None:
       for number in numbers:
-        if (path.stem, number) not in self._classes:
+        if (listing.same(path.stem), number) not in self._classes:
           raise UserError(
             f"{path.parents[1] / CLASSES_FILE}: has no line for label {number} "
             f"of {path.stem}"
@@ -156,7 +156,7 @@ def _read_classes(
   file: pathlib.Path, class_names: tuple[str, ...]
 ) -> dict[tuple[str, int], int] | None:
   """Classes by image name and label; None where there is one class."""
-  if not file.exists():
+  if not file.is_file():
     if len(class_names) > 1:
       raise UserError(
         f"{file}: not found; config.data.class_names has {len(class_names)} "
@@ -182,8 +182,8 @@ def _read_classes(
       if not (line["label"] or "").isdigit():
         raise UserError(f"{where}: label {line['label']!r} is no number")
       image = pathlib.PurePath(line["image"])
-      has_suffix = image.suffix.lower() in images.EXTENSIONS
-      image = image.stem if has_suffix else image.name
+      has_suffix = listing.is_image_name(image.name)
+      image = listing.same(image.stem if has_suffix else image.name)
       index = class_names.index(line["class"]) + 1
       classes[image, int(line["label"])] = index
   return classes

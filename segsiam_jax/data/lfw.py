@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from segsiam_jax.data import splits
+from segsiam_jax.data import listing, splits
 from segsiam_jax.data.identities import Pairs
 from segsiam_jax.data.image_files import ImageFiles
 from segsiam_jax.errors import UserError
@@ -164,7 +164,7 @@ class _Lists:
         number, words = self._take(f"{size} people")
         if len(words) != 2:
           raise self._fail(number, "expected a name and its number of images")
-        have = len(list((self._images / words[0]).glob("*.jpg")))
+        have = len(_photographs(self._images / words[0]))
         if have != self._count(number, words[1]):
           raise self._fail(
             number,
@@ -176,13 +176,20 @@ class _Lists:
     self._end()
 
 
+def _photographs(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Those of a person; none of one who has no folder."""
+  if not folder.is_dir():
+    return []
+  return [path for path in listing.find_images(folder) if path.suffix == ".jpg"]
+
+
 def _of_people(
   path: pathlib.Path, images: pathlib.Path, names: Sequence[str]
 ) -> ImageFiles:
   names = sorted(names)
   if not names:
     raise UserError(f"{path}: no fold is selected")
-  files = [sorted((images / name).glob("*.jpg")) for name in names]
+  files = [_photographs(images / name) for name in names]
   return ImageFiles(
     images,
     [file for own in files for file in own],

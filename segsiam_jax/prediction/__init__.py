@@ -1,9 +1,10 @@
 """What a task makes of files: `PREDICTORS[config.task]`.
 
 A predictor is called with the config, a checkpoint's folder, the files (each
-with the stem of the names of what it writes) and the folder to write to, and
-returns a line for every file that it could not predict. `files.predict_each`
-is the loop that most of them need.
+with the stem of the names of what it writes) and the output, of which it claims
+what it will write before it does anything else. It returns a line for every
+file that it could not predict. `files.predict_each` is the loop that most of
+them need.
 """
 
 import pathlib
@@ -11,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
-from etils import epath
 
 from segsiam_jax.prediction import instance, semantic, siamese
 from segsiam_jax.prediction.labels import FileScores
+from segsiam_jax.prediction.output import Output
 from segsiam_jax.prediction.probabilities import Probabilities
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import HostMetrics, Task
@@ -24,7 +25,7 @@ Predictor = Callable[
     ml_collections.ConfigDict,
     str,
     Mapping[pathlib.Path, str],
-    epath.Path,
+    Output,
   ],
   list[str],
 ]

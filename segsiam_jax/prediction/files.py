@@ -3,103 +3,130 @@
 import collections
 import io
 import itertools
-import json
 import logging
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from segsiam_jax import overlays
-from segsiam_jax.data import images
+from segsiam_jax.data import listing
 from segsiam_jax.errors import UserError
+from segsiam_jax.prediction.output import CannotWriteError, Output
 
 _logger = logging.getLogger(__name__)
 
 LINES_FILE = "predictions.jsonl"
+# Of a stem: file systems allow 255 for a name.
+_MOST_BYTES = 240
 
 
 def list_files(inputs: Sequence[str]) -> dict[pathlib.Path, str]:
   """Files by path, each with the stem of its outputs' names.
 
   Args:
-    inputs: image files, folders of them, or folders of such folders.
+    inputs: image files, folders of them, or folders of such folders, of which
+      some may be empty (see `listing.find_images`).
 
   Returns:
-    Stems that differ: NAME, or more of the path where NAME is not unique.
+    Stems that differ by more than case: NAME, or more of the path where NAME
+    is not unique.
 
   Raises:
-    UserError: nothing is named, or what is named does not exist.
+    UserError: nothing is named, or what is named does not exist or holds no
+      images.
   """
   if not inputs:
     raise UserError("--input: name image files or folders to predict on")
 
   def expand() -> Iterator[pathlib.Path]:
     for name in inputs:
-      path = pathlib.Path(name)
+      path = pathlib.Path(os.path.expanduser(name))
       if path.is_dir():
-        inside = sorted(path.iterdir())
-        folders = [inner for inner in inside if inner.is_dir()]
-        if any(inner.suffix.lower() in images.EXTENSIONS for inner in inside):
-          folders = []
-        for folder in folders or [path]:
-          yield from images.list_images(folder)
+        yield from _images_of(path)
       elif path.is_file():
         yield path
+      elif path.exists():
+        raise UserError(f"--input={name}: neither a file nor a folder")
       else:
         raise UserError(f"--input={name}: no such file or folder")
 
-  paths = list(dict.fromkeys(expand()))
-  counts = collections.Counter(path.stem for path in paths)
+  # One path of each file, as it was named first.
+  known = {os.path.abspath(path): path for path in reversed(list(expand()))}
+  paths = list(reversed(known.values()))
+  counts = collections.Counter(map(_key, (path.stem for path in paths)))
   stems: dict[pathlib.Path, str] = {}
   taken = set()
   for path in paths:
-    stem = path.stem if counts[path.stem] == 1 else "_".join(path.parts[-2:])
-    numbered = (f"{stem}_{number}" for number in itertools.count(2))
-    while stem in taken:
-      stem = next(numbered)
-    taken.add(stem)
+    unique = counts[_key(path.stem)] == 1
+    full = path.stem if unique else "_".join(path.parts[-2:])
+    ends = itertools.chain([""], (f"_{n}" for n in itertools.count(2)))
+    stem = next(
+      s for s in (_cut(full, e) for e in ends) if _key(s) not in taken
+    )
+    taken.add(_key(stem))
     stems[path] = stem
   return stems
 
 
+_key = listing.same_but_case
+
+
+def _cut(stem: str, end: str) -> str:
+  """The stem and its end, the stem cut to what file systems allow."""
+  most = _MOST_BYTES - len(end)
+  return os.fsencode(stem)[:most].decode(errors="ignore") + end
+
+
+def _images_of(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Images of a folder or, where it has none, of the folders in it."""
+  found = listing.find_images(folder)
+  if not found:
+    inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    visible = [path for path in inside if not listing.is_hidden(path.name)]
+    found = [image for one in visible for image in listing.find_images(one)]
+  # It says that there are none.
+  return found or listing.list_images(folder)
+
+
 def predict_each(
   files: Mapping[pathlib.Path, str],
-  target: epath.Path,
+  output: Output,
   predict_one: Callable[[pathlib.Path, str], Mapping[str, Any]],
 ) -> list[str]:
   """Predicts file by file; one that fails does not stop the others.
 
   Args:
     files: see `list_files`.
-    target: folder; its predictions.jsonl gets a line a file.
+    output: its predictions.jsonl, which was claimed, gets a line a file at the
+      end, unless all fail.
     predict_one: (path, stem) -> what the file's line says beside `file`;
       raises `UserError` for a file that cannot be predicted.
 
   Returns:
     A complaint for every such file, logged already.
   """
-  complaints = []
-  with (target / LINES_FILE).open("w") as lines:
-    for path, stem in files.items():
-      try:
-        line = predict_one(path, stem)
-      except UserError as error:
-        complaints.append(str(error))
-        _logger.error("%s", error)
-        continue
-      lines.write(json.dumps({"file": str(path), **line}) + "\n")
+  complaints, lines = [], []
+  for path, stem in files.items():
+    try:
+      lines.append({"file": str(path), **predict_one(path, stem)})
+    except CannotWriteError:
+      raise
+    except UserError as error:
+      complaints.append(str(error))
+      _logger.error("%s", error)
+  if lines:
+    output.write_lines(LINES_FILE, lines)
   return complaints
 
 
-def save_png(path: epath.Path, array: np.ndarray, num_classes: int = 0) -> None:
-  """Writes (H, W) or (H, W, 3) uint8; class indices get a palette.
+def png(array: np.ndarray, num_classes: int = 0) -> bytes:
+  """(H, W) or (H, W, 3) uint8 as a PNG; class indices get a palette.
 
   Args:
-    path: to write to.
     array: of the picture.
     num_classes: of an array of class indices, so that viewers show colours;
       0 for a picture.
@@ -107,14 +134,14 @@ def save_png(path: epath.Path, array: np.ndarray, num_classes: int = 0) -> None:
   image = Image.fromarray(array)
   if num_classes:
     image.putpalette(overlays.palette(num_classes).tobytes())
-  with path.open("wb") as file:
-    image.save(file, "PNG")
+  buffer = io.BytesIO()
+  image.save(buffer, "PNG")
+  return buffer.getvalue()
 
 
-def save_pages(path: epath.Path, volume: np.ndarray) -> None:
-  """Writes (D, H, W) uint8 as a TIFF of D pages, compressed without loss."""
+def pages(volume: np.ndarray) -> bytes:
+  """(D, H, W) uint8 as a TIFF of D pages, compressed without loss."""
   first, *others = (Image.fromarray(page) for page in volume)
-  # Pillow reads back what it wrote of earlier pages.
   buffer = io.BytesIO()
   first.save(
     buffer,
@@ -123,4 +150,4 @@ def save_pages(path: epath.Path, volume: np.ndarray) -> None:
     append_images=others,
     compression="tiff_deflate",
   )
-  path.write_bytes(buffer.getbuffer())
+  return buffer.getvalue()

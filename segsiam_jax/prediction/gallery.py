@@ -3,13 +3,14 @@
 A new identity is a few embeddings more; nothing is trained again.
 """
 
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
+from segsiam_jax import paths
+from segsiam_jax.data import listing
 from segsiam_jax.errors import UserError, first_line
 
 # (query (D,), embeddings (n, D)) -> (n,) scores, larger for more alike.
@@ -18,6 +19,8 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # Other weights give another embedding of the probe; other machines and batch
 # sizes give the same one up to rounding.
 _TOLERANCE = 1e-2
+# The arrays that are no text.
+_NUMBERS = ("embeddings", "probe")
 
 
 class Match(NamedTuple):
@@ -40,7 +43,7 @@ class Gallery(NamedTuple):
   Attributes:
     embeddings: (n, D) float32.
     identities: (n,) names.
-    files: (n,) what each was embedded from.
+    files: (n,) absolute paths that each was embedded from.
     probe: (D,) float32, the network's embedding of a fixed image; embeddings
       of different networks do not compare.
   """
@@ -77,15 +80,14 @@ class Gallery(NamedTuple):
       UserError: the file is no gallery, or another network's.
     """
     try:
-      with path.open("rb") as file, np.load(file) as arrays:
-        gallery = cls(*(arrays[name] for name in cls._fields))
-    except (
-      OSError,
-      EOFError,
-      ValueError,
-      KeyError,
-      zipfile.BadZipFile,
-    ) as error:
+      if not path.is_file():
+        raise ValueError("no regular file")
+      with path.open("rb") as file:
+        arrays = np.load(file)
+        if isinstance(arrays, np.ndarray):
+          raise ValueError("a single array")
+        gallery = cls(*(arrays[name] for name in cls._fields))._checked()
+    except Exception as error:  # Whatever NumPy and zipfile stumble over.
       raise UserError(
         f"{path}: not a gallery ({first_line(error)}); make one with "
         "--config.predict.enroll=True"
@@ -100,22 +102,58 @@ class Gallery(NamedTuple):
       )
     return gallery
 
+  def _checked(self) -> "Gallery":
+    """The same in its own dtypes; raises `ValueError` if it is none."""
+    count = len(self.files) if self.files.ndim else 0
+    shapes = (
+      ("embeddings", (count, self.probe.size)),
+      ("identities", (count,)),
+      ("files", (count,)),
+      ("probe", (self.probe.size,)),
+    )
+    for name, shape in shapes:
+      array = getattr(self, name)
+      if array.shape != shape:
+        raise ValueError(f"{name} is {array.shape}, not {shape}")
+      kinds, what = ("f", "numbers") if name in _NUMBERS else ("U", "text")
+      if array.dtype.kind not in kinds:
+        raise ValueError(f"{name} is {array.dtype}, not {what}")
+      if name in _NUMBERS and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    if not count:
+      raise ValueError("nobody is in it")
+    return Gallery.of(*self)
+
   def save(self, path: epath.Path) -> None:
-    """Replaces the file in one move."""
-    temporary = path.parent / f".{path.name}.tmp"
-    with temporary.open("wb") as file:
-      np.savez(file, **self._asdict())
-    temporary.replace(path)
+    """Replaces the file in one move.
+
+    Raises:
+      UserError: the disk is full, for example; the old file stays.
+    """
+    try:
+      with paths.write_whole(path, "wb") as file:
+        np.savez(file, **self._asdict())
+    except OSError as error:
+      raise UserError(
+        f"{path}: cannot be written ({error.strerror or error}); the gallery "
+        "is as it was"
+      ) from error
 
   def enroll(self, other: "Gallery") -> "Gallery":
-    """This gallery with another's images; a file that is here is replaced."""
-    kept = ~np.isin(self.files, other.files)
-    return self._replace(
-      **{
-        name: np.concatenate([getattr(self, name)[kept], getattr(other, name)])
-        for name in ("embeddings", "identities", "files")
-      }
-    )
+    """This gallery with another's images; a file that is here is replaced.
+
+    Names that differ only by case, or by how letters are encoded, are one
+    identity's; the first of them stays.
+    """
+    rows = [row for one in (self, other) for row in zip(*one[:3], strict=True)]
+    names: dict[str, str] = {}
+    known: dict[str, tuple[np.ndarray, str, str]] = {}
+    for embedding, identity, file in rows:
+      identity = names.setdefault(listing.same_but_case(identity), identity)
+      key = listing.same(str(file))
+      known.pop(key, None)
+      known[key] = (embedding, identity, file)
+    return Gallery.of(*zip(*known.values(), strict=True), self.probe)
 
   def matches(self, query: np.ndarray, score: Score, count: int) -> list[Match]:
     """The most similar identities, the best one first.

@@ -1,7 +1,6 @@
 """Objects in image files of any size."""
 
 import dataclasses
-import json
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -9,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 
-from segsiam_jax import coco_results, runs, runtime, steps
+from segsiam_jax import coco_results, runs, runtime, steps, strict_json
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations
 from segsiam_jax.data.instance import InstanceRows, assign_buckets
@@ -19,6 +17,7 @@ from segsiam_jax.errors import UserError
 from segsiam_jax.fields.instance import canvas
 from segsiam_jax.metrics import encode_mask
 from segsiam_jax.prediction import files as files_lib
+from segsiam_jax.prediction.output import Output
 from segsiam_jax.tasks.detections import Found
 
 RESULTS_FILE = "results.json"
@@ -33,7 +32,7 @@ def predict_files(
   config: ml_collections.ConfigDict,
   checkpoint: str,
   files: Mapping[pathlib.Path, str],
-  target: epath.Path,
+  output: Output,
 ) -> list[str]:
   """Finds the objects in image files.
 
@@ -47,19 +46,27 @@ def predict_files(
     config: of the run.
     checkpoint: its folder.
     files: see `files.list_files`.
-    target: folder to write to.
+    output: what is written to.
 
   Returns:
-    A complaint for every file that could not be predicted.
+    A complaint for every file that could not be predicted. If all fail, what
+    was there before stays.
+
+  Raises:
+    UserError: see `Output.claim`.
   """
-  (target / "overlays").mkdir(exist_ok=True)
+  output.claim(
+    [
+      *(files_lib.LINES_FILE, RESULTS_FILE, IMAGES_FILE),
+      *(f"overlays/{stem}.png" for stem in files.values()),
+    ]
+  )
   class_names = tuple(config.data.class_names)
   image_format = images.ImageFormat(config.data.channels)
   find = _Finder(config, checkpoint)
   known: list[dict] = []
 
-  with coco_results.write_results(target / RESULTS_FILE) as add:
-
+  def predict_all(add: Callable[[Mapping], None]) -> list[str]:
     def predict_one(path: pathlib.Path, stem: str) -> dict:
       image = images.read_as(path, image_format)
       try:
@@ -84,7 +91,7 @@ def predict_files(
       shown = found_at(small.shape[:2]).above(config.predict.min_score)
       zoom = max(1, _PICTURE_SIDE // max(height, width))
       picture = shown.draw(small, class_names, zoom)
-      files_lib.save_png(target / "overlays" / f"{stem}.png", picture)
+      output.write(f"overlays/{stem}.png", files_lib.png(picture))
       counts = Counter(shown.classes.tolist())
       return {
         "height": height,
@@ -95,7 +102,18 @@ def predict_files(
         },
       }
 
-    complaints = files_lib.predict_each(files, target, predict_one)
+    return files_lib.predict_each(files, output, predict_one)
+
+  try:
+    with (
+      output.open_text(RESULTS_FILE) as file,
+      coco_results.as_list(file) as add,
+    ):
+      complaints = predict_all(add)
+      if not known:
+        raise _NothingFoundError
+  except _NothingFoundError:
+    return complaints
   categories = [
     {"id": label, "name": name} for label, name in enumerate(class_names, 1)
   ]
@@ -106,8 +124,13 @@ def predict_files(
     "categories": categories,
     "annotations": [],
   }
-  (target / IMAGES_FILE).write_text(json.dumps(header, indent=1) + "\n")
+  text = strict_json.dumps(header, indent=1) + "\n"
+  output.write(IMAGES_FILE, text.encode())
   return complaints
+
+
+class _NothingFoundError(Exception):
+  """No file could be predicted, so that earlier results stay."""
 
 
 class _Finder:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 import numpy as np
-from etils import epath
 
 from segsiam_jax import inputs, overlays
 from segsiam_jax.data import images
 from segsiam_jax.errors import UserError
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.labels import label_pixels
+from segsiam_jax.prediction.output import Output
 from segsiam_jax.prediction.probabilities import Probabilities
 
 # Pictures to look at are not larger: of a larger image every second pixel,
@@ -23,7 +23,7 @@ def predict_files(
   config: ml_collections.ConfigDict,
   checkpoint: str,
   files: Mapping[pathlib.Path, str],
-  target: epath.Path,
+  output: Output,
 ) -> list[str]:
   """Labels every pixel of image files.
 
@@ -36,16 +36,28 @@ def predict_files(
     config: of the run.
     checkpoint: its folder.
     files: see `files.list_files`.
-    target: folder to write to.
+    output: what is written to.
 
   Returns:
     A complaint for every file that could not be predicted.
+
+  Raises:
+    UserError: see `Output.claim`.
   """
-  for name in ("labels", "overlays"):
-    (target / name).mkdir(exist_ok=True)
+  image_format = inputs.image_format(config)
+  suffix = "png" if image_format.rank == 2 else "tif"
+
+  def names(stem: str) -> tuple[str, str]:
+    return f"labels/{stem}.{suffix}", f"overlays/{stem}.png"
+
+  output.claim(
+    [
+      files_lib.LINES_FILE,
+      *(name for stem in files.values() for name in names(stem)),
+    ]
+  )
   probabilities_of = Probabilities(config, checkpoint)
   class_names = tuple(config.data.class_names)
-  image_format = inputs.image_format(config)
 
   def predict_one(path: pathlib.Path, stem: str) -> dict:
     image = images.read_as(path, image_format)
@@ -56,21 +68,21 @@ def predict_files(
     except UserError as error:
       raise UserError(f"{path}: {error}") from error
     if label.ndim == 2:
-      files_lib.save_png(
-        target / "labels" / f"{stem}.png", label, len(class_names)
-      )
+      content = files_lib.png(label, len(class_names))
     else:
-      files_lib.save_pages(target / "labels" / f"{stem}.tif", label)
+      content = files_lib.pages(label)
+    label_file, overlay_file = names(stem)
+    output.write(label_file, content)
     step = -(-max(label.shape[-2:]) // _PICTURE_SIDE)
     tinted = overlays.overlay(
       overlays.middle_slice(image, 3)[::step, ::step],
       overlays.middle_slice(label, 2)[::step, ::step],
       len(class_names),
     )
-    files_lib.save_png(target / "overlays" / f"{stem}.png", tinted)
+    output.write(overlay_file, files_lib.png(tinted))
     return _describe(label, confidence, class_names)
 
-  return files_lib.predict_each(files, target, predict_one)
+  return files_lib.predict_each(files, output, predict_one)
 
 
 def _describe(

@@ -6,8 +6,8 @@
   `predict.enroll` the files are added to the gallery instead.
 """
 
+import io
 import itertools
-import json
 import logging
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 
 from segsiam_jax import checkpoint as checkpoint_lib
 from segsiam_jax import paths, runs, runtime, steps
-from segsiam_jax.data import identity_sets, images
+from segsiam_jax.data import identity_sets, images, listing
 from segsiam_jax.data.siamese import SiameseRows
 from segsiam_jax.errors import UserError
 from segsiam_jax.models.siamese import learned_head
 from segsiam_jax.ops.similarity import similarity
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.gallery import Gallery
+from segsiam_jax.prediction.output import Output
 from segsiam_jax.tasks import pair_plots
 from segsiam_jax.tasks.siamese import maps_of
 from segsiam_jax.tasks.siamese_metrics import require_finite_rows
@@ -43,7 +43,7 @@ def predict_files(
   config: ml_collections.ConfigDict,
   checkpoint: str,
   files: Mapping[pathlib.Path, str],
-  target: epath.Path,
+  output: Output,
 ) -> list[str]:
   """Embeds files and compares them.
 
@@ -55,35 +55,46 @@ def predict_files(
     config: of the run.
     checkpoint: its folder.
     files: see `files.list_files`.
-    target: folder to write to.
+    output: what is written to.
 
   Returns:
     A complaint for every file that could not be read.
 
   Raises:
-    UserError: the gallery is missing, or another network's.
+    UserError: the gallery is missing, or another network's, or an image that is
+      enrolled is in no folder with a name; or see `Output.claim`.
   """
   settings = config.predict
+  names = [files_lib.LINES_FILE, EMBEDDINGS_FILE]
+  output.claim(names + [PROJECTION_FILE] * (len(files) > 2))
+  if settings.enroll:
+    for path in files:
+      _person(path)
+    if output.is_in_use(paths.resolve(settings.gallery)):
+      raise UserError(
+        f"config.predict.gallery = {settings.gallery}: is an input, or another "
+        "file of the output; choose another name"
+      )
   embedder = Embedder(config, checkpoint)
   gallery = None
   if settings.gallery:
     gallery = _open_gallery(settings, embedder)
   embedded, complaints = _embed(files, embedder)
-  if not embedded.files:
-    return complaints
-  _save(target / EMBEDDINGS_FILE, embedded)
+  one_of_two = len(files) == 2 and complaints
+  if not embedded.files or (one_of_two and not settings.gallery):
+    return complaints  # There is nothing to say: earlier results stay.
   if settings.enroll:
-    lines = _enroll(settings.gallery, gallery, embedded, embedder)
+    lines = _enroll(settings, embedded, embedder)
   elif gallery is not None:
     lines = _query(gallery, embedded, embedder, settings.matches)
   elif len(files) == 2:
-    lines = _compare(embedded, embedder) if not complaints else []
+    lines = _compare(embedded, embedder)
   else:
     lines = _neighbours(embedded, embedder)
-  with (target / files_lib.LINES_FILE).open("w") as file:
-    file.writelines(json.dumps(line) + "\n" for line in lines)
+  output.write(EMBEDDINGS_FILE, _npz(embedded))
+  output.write_lines(files_lib.LINES_FILE, lines)
   if len(embedded.files) > 2:
-    files_lib.save_png(target / PROJECTION_FILE, _projection(embedded))
+    output.write(PROJECTION_FILE, files_lib.png(_projection(embedded)))
   return complaints
 
 
@@ -221,13 +232,14 @@ def _embed(
   return Embedded(tuple(read), embeddings), complaints
 
 
-def _save(path: epath.Path, embedded: Embedded) -> None:
-  with path.open("wb") as file:
-    np.savez(
-      file,
-      embeddings=embedded.embeddings,
-      files=np.array([str(path) for path in embedded.files]),
-    )
+def _npz(embedded: Embedded) -> bytes:
+  buffer = io.BytesIO()
+  np.savez(
+    buffer,
+    embeddings=embedded.embeddings,
+    files=np.array([str(path) for path in embedded.files]),
+  )
+  return buffer.getvalue()
 
 
 def _compare(embedded: Embedded, embedder: Embedder) -> list[dict]:
@@ -252,27 +264,38 @@ def _neighbours(embedded: Embedded, embedder: Embedder) -> list[dict]:
   return lines
 
 
+def _person(path: pathlib.Path) -> str:
+  """Whom an image shows that is enrolled: the name of its folder."""
+  name = path.parent.resolve().name
+  if not name or listing.is_hidden(name):
+    raise UserError(
+      f"{path}: its folder is named {name!r}, which is nobody's name; put the "
+      "images of an identity into a folder of its own, such as NAME/1.png"
+    )
+  return name
+
+
 def _enroll(
-  name: str, gallery: Gallery | None, embedded: Embedded, embedder: Embedder
+  settings: ml_collections.ConfigDict, embedded: Embedded, embedder: Embedder
 ) -> list[dict]:
-  identities = [path.resolve().parent.name for path in embedded.files]
-  new = Gallery.of(
-    embedded.embeddings,
-    identities,
-    [str(path) for path in embedded.files],
-    embedder.probe,
-  )
-  joined = new if gallery is None else gallery.enroll(new)
-  joined.save(paths.resolve(name))
+  # The same for every way to name a file, and for no other file.
+  names = [str(path.parent.resolve() / path.name) for path in embedded.files]
+  people = [_person(path) for path in embedded.files]
+  new = Gallery.of(embedded.embeddings, people, names, embedder.probe)
+  # Read anew: others may have enrolled somebody meanwhile.
+  gallery = _open_gallery(settings, embedder)
+  joined = new.enroll(new) if gallery is None else gallery.enroll(new)
+  joined.save(paths.resolve(settings.gallery))
   _logger.info(
     "%s: %d images of %d identities",
-    name,
+    settings.gallery,
     len(joined.files),
     len(set(joined.identities)),
   )
+  shown = dict(zip(joined.files, joined.identities, strict=True))
   return [
-    {"file": str(path), "enrolled": identity}
-    for path, identity in zip(embedded.files, identities, strict=True)
+    {"file": str(path), "enrolled": str(shown[name])}
+    for path, name in zip(embedded.files, names, strict=True)
   ]
 
 

@@ -57,7 +57,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     path: `.safetensors` (needs the package safetensors, not torch), or `.pth`,
       `.pt`, `.bin` (need torch; only weights are unpickled).
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(os.path.expanduser(path))
   if not path.is_file():
     raise UserError(f"{path}: no such file")
   try:

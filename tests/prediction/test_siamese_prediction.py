@@ -1,6 +1,7 @@
 """Files compared, enrolled and looked for."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -36,7 +37,7 @@ def predict_on(run, tmp_path):
     predict.predict(
       changed,
       str(workdir),
-      [str(root / name) for name in names],
+      [str(root / name if isinstance(name, str) else name) for name in names],
       str(tmp_path / "out"),
     )
     lines = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
@@ -152,6 +153,37 @@ def test_a_gallery_grows_without_training(predict_on, tmp_path):
   assert len(np.load(gallery)["files"]) == 15
 
 
+def test_a_gallery_knows_files_and_people(
+  run, predict_on, tmp_path, monkeypatch
+):
+  gallery, root = str(tmp_path / "known.npz"), run[2]
+  for name, source in (("x/eve", "b0"), ("y/eve", "b1"), ("x/EVE", "b2")):
+    shutil.copytree(root / "test" / source, tmp_path / name)
+  shutil.copytree(root / "test/b0", tmp_path / "x/.ipynb_checkpoints")
+
+  def enroll(folder, *inputs):
+    monkeypatch.chdir(folder)
+    predict_on(*inputs, gallery=gallery, enroll=True)
+    return np.load(gallery)
+
+  known = enroll(tmp_path / "x", pathlib.Path("eve"))
+  assert len(known["files"]) == 5
+  # The same relative name from another folder is another file.
+  assert len(enroll(tmp_path / "y", pathlib.Path("eve"))["files"]) == 10
+  # However it is named, a file is there once.
+  assert len(enroll(tmp_path, tmp_path / "x/eve")["files"]) == 10
+  known = enroll(tmp_path, tmp_path / "x")
+  assert set(known["identities"]) == {"eve"} and len(known["files"]) == 15
+  with pytest.raises(UserError, match="nobody's name"):
+    enroll(tmp_path, tmp_path / "x/.ipynb_checkpoints/0.png")
+  with pytest.raises(UserError, match="another file of the output"):
+    predict_on(
+      tmp_path / "x/eve",
+      gallery=str(tmp_path / "out/embeddings.npz"),
+      enroll=True,
+    )
+
+
 def test_who_is_too_far_is_unknown(run, predict_on, tmp_path, monkeypatch):
   gallery = str(tmp_path / "known.npz")
   predict_on("test/b0", gallery=gallery, enroll=True)
@@ -183,9 +215,10 @@ def test_mistakes_are_one_line(run, predict_on, tmp_path):
       predict_on("test/b0/0.png", "test/bad.png", "test/b0/1.png")
     lines = (predict_on.out / "predictions.jsonl").read_text().splitlines()
     assert len(lines) == 2
-    # Of two files, one is not compared with nothing.
+    # Of two files, one is not compared with nothing, and nothing is written.
     with pytest.raises(UserError, match="1 of 2 inputs"):
       predict_on("test/b0/0.png", "test/bad.png")
-    assert not (predict_on.out / "predictions.jsonl").read_text()
+    text = (predict_on.out / "predictions.jsonl").read_text()
+    assert text.splitlines() == lines
   finally:
     bad.unlink()

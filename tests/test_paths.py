@@ -1,0 +1,69 @@
+"""Paths as users type them: characters of patterns, and the home folder."""
+
+import shutil
+
+import pytest
+
+from segsiam_jax import (
+  checkpoint,
+  command_line,
+  compare,
+  inputs,
+  paths,
+  predict,
+  train,
+)
+from segsiam_jax.errors import UserError
+from segsiam_jax.pretrained.state_dict import read_state_dict
+
+
+def test_names_are_no_patterns(tmp_path):
+  for name in ("[ab]*", "a?", "ab", "a"):
+    (tmp_path / name / "in").mkdir(parents=True)
+  for name in ("[ab]*", "a?"):
+    folder = paths.resolve(tmp_path / name)
+    assert [str(path) for path in (folder / "in").parent.glob("i*")] == [
+      str(tmp_path / name / "in")
+    ]
+
+
+@pytest.mark.parametrize("name", ["run [ab]*?{c}"])
+def test_a_workdir_of_any_name_is_read_back(tiny_config, tmp_path, name):
+  tiny_config.train.num_steps = tiny_config.train.eval_every = 2
+  tiny_config.train.checkpoint_every = 1
+  tiny_config.train.num_pictures = 0
+  workdir = str(tmp_path / name)
+  train.train_and_evaluate(tiny_config, workdir)
+  shutil.rmtree(tmp_path / name / "checkpoints/2")
+  train.train_and_evaluate(tiny_config, workdir)
+  folder = checkpoint.find(workdir, "latest", "", "max")
+  assert checkpoint.step_of(folder) == 2
+  image = f"{tiny_config.data.dir}/test/images/000.png"
+  assert predict.predict(tiny_config, workdir, [image]) == 1
+  assert (tmp_path / name / "predictions/labels/000.png").exists()
+
+
+def test_a_backslash_is_refused_before_anything_is_written(tmp_path):
+  with pytest.raises(UserError, match="a name with a backslash"):
+    paths.make_writable("--workdir", str(tmp_path / "a\\b/c"))
+  assert not list(tmp_path.iterdir())
+  paths.make_writable("--output", str(tmp_path / "a\\b"))
+  assert (tmp_path / "a\\b").is_dir()
+
+
+def test_home(tiny_config, blobs, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(blobs.parent))
+  tiny_config.data.dir = f"~/{blobs.name}"
+  assert len(inputs.open_inputs(tiny_config, train=True).source) == 12
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  assert str(paths.resolve("~/run")) == str(tmp_path / "run")
+  assert str(paths.resolve("gs://bucket/~x")) == "gs://bucket/~x"
+  with pytest.raises(UserError, match=rf"{tmp_path}/a\.pth: no such file"):
+    read_state_dict("~/a.pth")
+  (tmp_path / "c.py").write_text("def get_config(x=0): return x")
+  assert compare.load_config_file("~/c.py:1") == "1"
+  argv = ["main", "--config=~/c.py:x~y", "--workdir=~/run"]
+  command_line.expand_config(argv)
+  assert argv == ["main", f"--config={tmp_path}/c.py:x~y", "--workdir=~/run"]
+  assert [path.name for path in tmp_path.iterdir()] == ["c.py"]
