@@ -13,7 +13,7 @@ from segsiam_jax.data import images
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import compute_all, widen
-from segsiam_jax.prediction.files import save_pages
+from segsiam_jax.prediction import files
 
 
 def write_balls(folder, count, seed):
@@ -30,7 +30,9 @@ def write_balls(folder, count, seed):
     pages[0].save(
       folder / f"images/{index}.tif", save_all=True, append_images=pages[1:]
     )
-    save_pages(folder / f"masks/{index}.tif", ball.astype(np.uint8))
+    (folder / f"masks/{index}.tif").write_bytes(
+      files.pages(ball.astype(np.uint8))
+    )
 
 
 @pytest.fixture(scope="module")
