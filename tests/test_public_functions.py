@@ -6,6 +6,7 @@ fails. The tables are the modules `public_functions_*`.
 
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -28,6 +29,15 @@ WIDE = {
   "negative": lambda x: x.astype(np.int64) * 2**32 - 2**40,
   "uint64": lambda x: x.astype(np.uint64) + np.uint64(2**63),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+  """Hundreds of small programs would take gigabytes until the end."""
+  yield
+  for trial in TRIALS:
+    vars(trial).pop("_program", None)
+  jax.clear_caches()
 
 
 def over(trials_):
