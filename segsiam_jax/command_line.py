@@ -52,7 +52,7 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
   log_to_stderr()
   try:
     if len(argv) > 1:
-      raise UserError(f"{argv[1]!r} is no flag; see --help")
+      raise UserError(f"{argv[1]!r} is not a flag; see --help")
     function()
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)

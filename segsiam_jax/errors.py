@@ -7,7 +7,7 @@ _LONGEST = 100
 
 
 class UserError(Exception):
-  """Bad input: the message says what, where and how to mend it, in one line.
+  """Bad input: the message says what, where and how to fix it, in one line.
 
   `main` prints the message alone and exits with code 2.
   """

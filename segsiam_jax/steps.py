@@ -101,7 +101,7 @@ def make_train_step(
     tx: the optimizer.
     mesh: the devices.
     backend: 'jit' or 'pmap'.
-    grad_accum: number of equal parts that the batch is worked through in, one
+    grad_accum: number of equal parts that the batch is split into, used one
       after the other, to save memory. Loss and gradient are those of the whole
       batch. Batch statistics are those of a part, and the running ones take a
       step with each.

@@ -332,7 +332,7 @@ def check_label(label: np.ndarray, num_classes: int, where: str) -> None:
     stray = values[(values >= num_classes) & (values != adapters.IGNORE_LABEL)]
     raise UserError(
       f"{where}: label values {_listed(stray)} are outside [0, {num_classes}) "
-      f"and not {adapters.IGNORE_LABEL} (ignore); mend the mask, or name more "
+      f"and not {adapters.IGNORE_LABEL} (ignore); fix the mask, or name more "
       "classes in config.data.class_names, or set config.data.label_values"
     )
 

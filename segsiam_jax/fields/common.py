@@ -51,7 +51,7 @@ FIELDS: dict[str, Field] = {
   "train.num_steps": Field(1000, "optimizer steps in all", within(1)),
   "train.grad_accum": Field(
     1,
-    "parts that a batch is worked through in; batch norm sees one at a time",
+    "parts a batch is split into; batch norm sees one at a time",
     within(1),
   ),
   "train.ema_decay": Field(

@@ -32,7 +32,7 @@ class LossOutput(NamedTuple):
 
 
 class LossSums(NamedTuple):
-  """A loss made of sums over rows: how a batch is worked through in parts.
+  """A loss made of sums over rows: how a batch is split into parts.
 
   The sums of the parts are those of the batch, so that its loss and gradient
   are exact whatever each part holds: `loss` divides by the sums of the whole.
@@ -116,7 +116,7 @@ class Task(NamedTuple):
     results: host metrics of all processes -> all detections of the split, one
       by one, in COCO's format. Or None.
     sums: what `loss_fn` is made of. None where rows are compared with each
-      other, so that a batch must be worked through whole.
+      other, so that a batch must be used whole.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
