@@ -3,7 +3,6 @@
 Nothing here writes, and nothing needs JAX or Orbax.
 """
 
-import difflib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from segsiam_jax import checkpoint_files, paths
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, nearest
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def steps_in(folder: epath.Path) -> list[int]:
     return []
   # A checkpoint gets its name when it is complete; in a bucket, where nothing
   # is renamed, a file says so.
-  in_bucket = "://" in str(folder)
+  in_bucket = not paths.is_local(folder)
   return sorted(
     int(path.name)
     for path in folder.iterdir()
@@ -139,10 +138,7 @@ def find(path: str, which: str, best_metric: str, best_mode: str) -> str:
 
 def _intact(folder: epath.Path, advice: str) -> str:
   if problem := checkpoint_files.damage(folder, parts=("state",)):
-    if checkpoint_files.is_going(folder):
-      raise UserError(
-        f"{folder}: the run that trains there has just replaced it; try again"
-      )
+    checkpoint_files.check_stays(folder)
     raise UserError(f"checkpoint {folder.name} is damaged: {problem}{advice}")
   return str(folder)
 
@@ -154,8 +150,8 @@ def _best_in(
   step = best(scores, metric, mode)
   if step is None and scores:
     known = sorted(set().union(*scores.values()))
-    close = difflib.get_close_matches(metric, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = nearest(metric, known)
+    hint = f"did you mean {close!r}? " if close else ""
     raise UserError(
       f"config.train.best_metric = {metric!r}: no evaluation in {folder} has "
       f"it; {hint}--checkpoint=latest needs none"

@@ -52,13 +52,18 @@ def why(error: BaseException) -> str:
   return first_line(error).partition(" [tensorstore_spec")[0]
 
 
-def is_going(folder: epath.Path) -> bool:
-  """Whether a checkpoint that cannot be read is just being removed."""
+def check_stays(folder: epath.Path) -> None:
+  """Of a checkpoint that cannot be read: whether it is just being removed.
+
+  Raises:
+    UserError: it is, by the run that trains there.
+  """
   for _ in range(10):
     if not folder.exists():
-      return True
+      raise UserError(
+        f"{folder}: the run that trains there has just replaced it; try again"
+      )
     time.sleep(0.1)
-  return False
 
 
 def write_checksums(folder: epath.Path) -> None:
@@ -66,7 +71,7 @@ def write_checksums(folder: epath.Path) -> None:
 
   Not in a bucket, which keeps checksums itself: to read it all again is dear.
   """
-  if _is_local(folder):
+  if paths.is_local(folder):
     paths.write_text(folder / _CHECKSUMS, json.dumps(_checksums(folder)))
 
 
@@ -108,11 +113,7 @@ def _differs(have: list[int] | None, size: int, checksum: int) -> str:
 
 def has_checksums(folder: epath.Path) -> bool:
   """Whether `damage` finds every damage."""
-  return _is_local(folder) and (folder / _CHECKSUMS).exists()
-
-
-def _is_local(folder: epath.Path) -> bool:
-  return "://" not in str(folder)
+  return paths.is_local(folder) and (folder / _CHECKSUMS).exists()
 
 
 def _checksums(folder: epath.Path) -> dict[str, list[int]]:

@@ -6,13 +6,12 @@ touched. The fields themselves are in `segsiam_jax.fields`.
 """
 
 import ast
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
-from segsiam_jax.errors import UserError, first_line, shown
+from segsiam_jax.errors import UserError, first_line, nearest, shown
 from segsiam_jax.fields import common, instance, semantic, siamese
 from segsiam_jax.fields.base import Field, one_of
 
@@ -115,8 +114,8 @@ def override(config: ml_collections.ConfigDict, assignment: str) -> None:
   name, equals, text = assignment.partition("=")
   values = dict(_flatten(config))
   if not equals or name not in values:
-    close = difflib.get_close_matches(name, values, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    close = nearest(name, values, cutoff=0.5)
+    hint = f"; did you mean {close}?" if close else ""
     raise UserError(f"{assignment!r}: expected FIELD=VALUE of a config{hint}")
   value = text
   if not isinstance(values[name], str):
@@ -142,8 +141,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
   expected = fields(task, model)
   for name in values:
     if name not in expected:
-      close = difflib.get_close_matches(name, expected, n=1, cutoff=0.5)
-      hint = f"; did you mean config.{close[0]}?" if close else ""
+      close = nearest(name, expected, cutoff=0.5)
+      hint = f"; did you mean config.{close}?" if close else ""
       raise UserError(f"config.{name}: no such field{hint}")
   for name, field in expected.items():
     if name not in values:

@@ -1,6 +1,7 @@
 """The ways in which a run ends early on purpose."""
 
-from collections.abc import Sequence, Sized
+import difflib
+from collections.abc import Iterable, Sequence, Sized
 
 # Characters of a value in a message.
 _LONGEST = 100
@@ -35,6 +36,16 @@ def shown(value: object) -> str:
 def listed(names: Sequence[str]) -> str:
   """Names for a message, cut where they are many."""
   return _cut(", ".join(names), names)
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+  """The name that was most likely meant, or '' if none is near.
+
+  >>> nearest("mean_iuo", ["loss", "mean_iou"]), nearest("x", ["loss"])
+  ('mean_iou', '')
+  """
+  close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+  return close[0] if close else ""
 
 
 def _cut(text: str, value: object) -> str:

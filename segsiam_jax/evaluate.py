@@ -1,6 +1,5 @@
 """Evaluation: in the training loop, and of a checkpoint by itself."""
 
-import difflib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from segsiam_jax import (
   workdir_config,
   writers,
 )
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, nearest
 from segsiam_jax.metrics.base import Mean, compute_all, merge_all, widen
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import Task
@@ -88,12 +87,14 @@ class Evaluator:
   def check_best_metric(self) -> None:
     """Raises `UserError` unless `train.best_metric` is known, and its mode."""
     name, mode = self._best
+    if not name:
+      return
     names = self.names()
-    if not name or names.get(name) == mode:
+    if names.get(name) == mode:
       return
     if name not in names:
-      close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-      hint = f"did you mean {close[0]!r}? " if close else ""
+      close = nearest(name, names, cutoff=0.4)
+      hint = f"did you mean {close!r}? " if close else ""
       known = ", ".join(each for each in names if each.count("/") < 2)
       raise UserError(
         f"config.train.best_metric = {name!r}: the evaluation has no such "

@@ -102,10 +102,8 @@ class Miner:
     if jax.process_index() == 0:
       self._folder.mkdir(exist_ok=True)
       path = self._folder / f"{step}.npy"
-      part = path.with_suffix(".part")
-      with paths.naming(part), part.open("wb") as file:
+      with paths.write_whole(path, "wb") as file:
         np.save(file, negatives)
-      part.replace(path)
       for old in list(self._folder.iterdir()):
         # A checkpoint from before the last search may still be resumed.
         if old.suffix == ".npy" and int(old.stem) < step - self._every:

@@ -49,7 +49,7 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
   owner = folder / OWNER_FILE
   with contextlib.ExitStack() as stack:
     alone = False
-    if "://" not in os.fspath(folder):
+    if paths.is_local(folder):
       alone = stack.enter_context(_locked(folder / LOCK_FILE, owner))
     previous = _read(owner)
     same_host = (previous or {}).get("host") == socket.gethostname()

@@ -24,10 +24,15 @@ class _LocalPath(gpath.PosixGPath):
     return os.path.isfile(self)
 
 
+def is_local(path: str | os.PathLike) -> bool:
+  """Whether a path is of a file system, not of a bucket."""
+  return "://" not in os.fspath(path)
+
+
 def resolve(path: str | os.PathLike) -> epath.Path:
   """An absolute path; of a local one, `~` is the home folder."""
   text = os.fspath(path)
-  if "://" in text:
+  if not is_local(text):
     return epath.Path(text)
   return _LocalPath(os.path.abspath(os.path.expanduser(text)))
 

@@ -48,7 +48,7 @@ def train_and_evaluate(
     The final state.
 
   Raises:
-    UserError: the input is at fault.
+    UserError: bad input.
     Preempted: SIGTERM or SIGINT came; the state is saved.
   """
   # First: threads that are older get signals that are meant for it.

@@ -52,10 +52,10 @@ def read(workdir: str) -> ml_collections.ConfigDict | None:
     saved = json.loads(file.read_text())
   except ValueError as error:
     raise UserError(
-      f"{file}: not a config ({first_line(error)}); mend it, or give --config"
+      f"{file}: not a config ({first_line(error)}); fix it, or give --config"
     ) from error
   if not isinstance(saved, dict):
-    raise UserError(f"{file}: not a config; mend it, or give --config")
+    raise UserError(f"{file}: not a config; fix it, or give --config")
   config = ml_collections.ConfigDict(_tuples(saved))
   try:
     defaults = default_config(config.task, config.model.name)

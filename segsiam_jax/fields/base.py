@@ -1,9 +1,10 @@
 """What a field of a configuration is, and the checks of its value."""
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from segsiam_jax.errors import nearest
 
 Check = Callable[[Any], str]
 # (field, complaint) -> raises UserError.
@@ -31,8 +32,8 @@ def one_of(*choices: Any) -> Check:
   def check(value: Any) -> str:
     if value in choices:
       return ""
-    close = difflib.get_close_matches(str(value), map(str, choices), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest(str(value), map(str, choices))
+    hint = f"; did you mean {close!r}?" if close else ""
     return f"expected one of {', '.join(map(repr, choices))}{hint}"
 
   return check

@@ -34,6 +34,7 @@ def for_rows(
     What the function returns for all rows.
   """
   size, chunk = _sizes(rows)
+  rows = _padded(rows, chunk)
   outs = jax.eval_shape(function, shared, _part(rows, 0, chunk))
 
   def work(index, results):
@@ -62,17 +63,24 @@ def _sizes(rows: Any) -> tuple[int, int]:
   return size, -(-size // -(-size // _CHUNK))
 
 
-def _part(rows: Any, index: jax.Array | int, chunk: int) -> Any:
-  """Rows of one chunk, with zeros after the last row."""
+def _padded(rows: Any, chunk: int) -> Any:
+  """Rows with zeros after the last one, up to whole chunks."""
 
-  def of(array):
+  def pad(array):
     rest = -array.shape[1] % chunk
-    pads = [(0, 0), (0, rest)] + [(0, 0)] * (array.ndim - 2)
-    return jax.lax.dynamic_slice_in_dim(
-      jnp.pad(array, pads), index * chunk, chunk, axis=1
-    )
+    return jnp.pad(array, [(0, 0), (0, rest)] + [(0, 0)] * (array.ndim - 2))
 
-  return jax.tree.map(of, rows)
+  return jax.tree.map(pad, rows)
+
+
+def _part(rows: Any, index: jax.Array | int, chunk: int) -> Any:
+  """Rows of one chunk."""
+  return jax.tree.map(
+    lambda array: jax.lax.dynamic_slice_in_dim(
+      array, index * chunk, chunk, axis=1
+    ),
+    rows,
+  )
 
 
 def _forward(function, shared, rows, count):
@@ -82,6 +90,7 @@ def _forward(function, shared, rows, count):
 def _backward(function, kept, gradients):
   shared, rows, count = kept
   _, chunk = _sizes(rows)
+  rows, gradients = _padded(rows, chunk), _padded(gradients, chunk)
 
   def work(index, total):
     _, back = jax.vjp(

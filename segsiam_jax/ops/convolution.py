@@ -109,8 +109,11 @@ def _as_images(lhs, rhs, *, strides, padding, dilation, precision):
 
 def _convolve(lhs, rhs, *, strides, padding, dilation, precision):
   """A convolution of images; in a loop with gradients of its own."""
-  if _in_loop.get():
-    return _in_loop_conv(lhs, rhs, strides, padding, dilation, precision)
+  convolve = _with_gradients if _in_loop.get() else _of_images
+  return convolve(lhs, rhs, strides, padding, dilation, precision)
+
+
+def _of_images(lhs, rhs, strides, padding, dilation, precision):
   return lax.conv_general_dilated(
     lhs,
     rhs,
@@ -122,21 +125,11 @@ def _convolve(lhs, rhs, *, strides, padding, dilation, precision):
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _in_loop_conv(lhs, rhs, strides, padding, dilation, precision):
-  return lax.conv_general_dilated(
-    lhs,
-    rhs,
-    strides,
-    padding,
-    rhs_dilation=dilation,
-    dimension_numbers=_IMAGES,
-    precision=precision,
-  )
+_with_gradients = jax.custom_vjp(_of_images, nondiff_argnums=(2, 3, 4, 5))
 
 
 def _forward(lhs, rhs, *static):
-  return _in_loop_conv(lhs, rhs, *static), (lhs, rhs)
+  return _of_images(lhs, rhs, *static), (lhs, rhs)
 
 
 def _backward(strides, padding, dilation, precision, kept, gradient):
@@ -171,4 +164,4 @@ def _backward(strides, padding, dilation, precision, kept, gradient):
   return of_lhs, of_rhs.transpose(1, 2, 0, 3)
 
 
-_in_loop_conv.defvjp(_forward, _backward)
+_with_gradients.defvjp(_forward, _backward)

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from segsiam_jax import paths
-from segsiam_jax.checkpoint_files import DAMAGE, is_going, why
+from segsiam_jax.checkpoint_files import DAMAGE, check_stays, why
 from segsiam_jax.errors import UserError
 
 PyTree = Any
@@ -41,11 +41,7 @@ def restore_weights(
   try:
     return _restore_weights(folder, params, model_state, skip)
   except DAMAGE as error:
-    if is_going(folder):
-      raise UserError(
-        f"{checkpoint}: the run that trains there has just replaced it; try "
-        "again"
-      ) from error
+    check_stays(folder)
     raise UserError(
       f"{checkpoint}: its weights cannot be read ({why(error)}); name another "
       "checkpoint"
