@@ -1,17 +1,24 @@
 """The ways in which a run ends early on purpose."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence, Sized
 
 # Characters of a value in a message.
 _LONGEST = 100
+# And line ends of Unicode.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class UserError(Exception):
   """Bad input: the message says what, where and how to fix it, in one line.
 
-  `main` prints the message alone and exits with code 2.
+  `main` prints the message alone and exits with code 2. Names of files may
+  hold any character: what would end the line or steer a terminal is escaped.
   """
+
+  def __str__(self) -> str:
+    return _CONTROL.sub(lambda one: repr(one[0])[1:-1], super().__str__())
 
 
 def first_line(error: Exception) -> str:

@@ -114,6 +114,7 @@ def _semantic(config: ml_collections.ConfigDict, train: bool) -> Opened:
     label_values=tuple(data.label_values),
     instances=data.masks == "instances",
     image_format=image_format(config),
+    skip_broken=data.skip_broken,
   )
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
@@ -161,7 +162,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
   data, batch, settings = config.data, config.batch, config.eval
   split = data.train_split if train else data.eval_split
   source = identity_sets.open_identities(
-    data.name, split, os.path.expanduser(data.dir)
+    data.name, split, os.path.expanduser(data.dir), data.skip_broken
   )
   rows = siamese.SiameseRows(tuple(data.image_size), data.channels, data.fit)
   plan = None
@@ -216,10 +217,16 @@ def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
   image_format = images.ImageFormat(data.channels)
   if data.name == "folder":
     source = instance_folder.InstanceFolderSource(
-      folder, split, tuple(data.class_names), image_format
+      folder, split, tuple(data.class_names), image_format, data.skip_broken
     )
   elif data.name == "coco":
-    source = coco.CocoSource(folder, split, image_format, masks=mask_size > 0)
+    source = coco.CocoSource(
+      folder,
+      split,
+      image_format,
+      masks=mask_size > 0,
+      skip_broken=data.skip_broken,
+    )
   else:
     source = instance_tfds.TfdsInstances(data.name, split, folder or None)
   if data.one_class:

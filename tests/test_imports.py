@@ -17,6 +17,7 @@ LAYERS = (
     "errors",
     "paths",
     "strict_json",
+    "text_files",
     "lock",
     "metrics_log",
     "tensorboard",

@@ -22,18 +22,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from segsiam_jax.data import images, splits
+from segsiam_jax.data.broken import Broken
 from segsiam_jax.data.identities import Pairs
 from segsiam_jax.data.image_files import ImageFiles
 from segsiam_jax.errors import UserError
 
 KINDS = ("genuine", "random", "skilled")
 _FOLDERS = {"original": "full_org", "forgeries": "full_forg"}
-_NAME = re.compile(r"(original|forgeries)_(\d+)_(\d+)\.png")
+_NAME = re.compile(r"(original|forgeries)_(\d{1,9})_(\d{1,9})\.png")
 _FOLDS = 10
 _SEED = 0
 
 
-def open_cedar(root: str, split: str) -> ImageFiles:
+def open_cedar(root: str, split: str, skip_broken: bool = False) -> ImageFiles:
   """The signatures of some writers, and pairs to verify them by.
 
   For each writer all pairs of genuine signatures (276 of 24), and as many of
@@ -47,6 +48,8 @@ def open_cedar(root: str, split: str) -> ImageFiles:
     split: 'all', or 'genuine' without forgeries and with no pairs, of which
       'all[writers=:45]' and so on select writers, in the order of their
       numbers.
+    skip_broken: whether files that are no images are left out with their pairs;
+      a warning names them.
 
   Raises:
     UserError: a folder or its images are missing, or a writer has no forgery.
@@ -78,8 +81,9 @@ def open_cedar(root: str, split: str) -> ImageFiles:
   for label, writer in enumerate(writers):
     paths += genuine[writer]
     labels += [label] * len(genuine[writer])
+  broken = Broken(skip_broken)
   if wanted.name == "genuine":
-    return ImageFiles(folder, paths, labels, names, to_image=ink)
+    return ImageFiles(folder, paths, labels, names, to_image=ink, broken=broken)
   groups += labels
   for group, writer in enumerate(writers):
     for path in forged[writer]:
@@ -96,6 +100,7 @@ def open_cedar(root: str, split: str) -> ImageFiles:
     groups=groups,
     pairs=pairs,
     to_image=ink,
+    broken=broken,
   )
 
 
@@ -134,7 +139,7 @@ def _by_writer(
   found = []
   for path in folder.iterdir():
     match = _NAME.fullmatch(path.name)
-    if match and match[1] == kind:
+    if match and match[1] == kind and path.is_file():
       found.append((int(match[2]), int(match[3]), path))
   if not found:
     raise UserError(f"{folder}: no images named {kind}_1_1.png and so on")

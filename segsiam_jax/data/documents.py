@@ -1,13 +1,16 @@
 """Matching scans and photographs of documents to their pages."""
 
 import io
+import os
 import pathlib
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from segsiam_jax import text_files
 from segsiam_jax.data import images, listing, pages, scans, splits
+from segsiam_jax.data.broken import Broken, suggest_skipping
 from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import IdentitySource, Trials
 from segsiam_jax.errors import UserError
@@ -31,22 +34,24 @@ class PagesSource(IdentitySource):
     episodes: every copy is looked for among the pages.
   """
 
-  def __init__(self, root: str, split: str):
+  def __init__(self, root: str, split: str, skip_broken: bool = False):
     """Lists the pages of a split.
 
     Args:
       root: folder with the pages of a split in the folder of its name, at any
         depth, or RVL-CDIP's with `images/` and `labels/SPLIT.txt`.
       split: 'NAME', or 'NAME[a:b]' for a part of its pages.
+      skip_broken: whether pages that cannot be used are left out; a warning
+        names them. Every page is decoded for that.
 
     Raises:
       UserError: there are no pages, or a listed one is missing.
     """
-    wanted = splits.parse(split)
+    wanted, broken = splits.parse(split), Broken(skip_broken)
     folder, listed = pathlib.Path(root), pathlib.Path(root, "labels")
     if (listed / f"{wanted.name}.txt").is_file():
       folder = folder / "images"
-      paths = _listed(listed / f"{wanted.name}.txt", folder)
+      paths = _listed(listed / f"{wanted.name}.txt", folder, broken)
     else:
       folder = folder / wanted.name
       if not folder.is_dir():
@@ -61,8 +66,12 @@ class PagesSource(IdentitySource):
     self._paths = wanted.part(paths)
     if not self._paths:
       raise UserError(f"{folder}: split {split!r} selects no pages")
+    if skip_broken:
+      good = broken.good(self._paths, _check)
+      self._paths = [path for path, _ in good]
+    broken.warn(f"{root}, split {split!r}", "pages", len(self._paths))
     self.class_names = tuple(
-      path.relative_to(folder).as_posix() for path in self._paths
+      listing.name_below(path, folder) for path in self._paths
     )
     number = 1 + len(_COPIES)
     self.labels = np.arange(number * len(self._paths), dtype=np.int32) // number
@@ -76,8 +85,8 @@ class PagesSource(IdentitySource):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     label, copy = divmod(int(index), 1 + len(_COPIES))
-    image = images.read_image(self._paths[label])
-    image = images.to_channels(image, 1)
+    with suggest_skipping():
+      image = _read_grey(self._paths[label])
     if copy:
       # At the size that degradation is made for.
       image = images.resize_image(image, (pages.HEIGHT, pages.WIDTH))
@@ -132,12 +141,35 @@ def matching_trials(
   return Trials(*map(np.array, (query, support, answer, episode)))
 
 
-def _listed(path: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
+def _check(path: pathlib.Path) -> None:
+  _read_grey(path)
+
+
+def _read_grey(path: pathlib.Path) -> np.ndarray:
+  image = images.read_image(path)
+  try:
+    return images.to_channels(image, 1)
+  except ValueError as error:
+    raise UserError(f"{path}: {error}") from error
+
+
+def _listed(
+  path: pathlib.Path, folder: pathlib.Path, broken: Broken
+) -> list[pathlib.Path]:
   """The images of RVL-CDIP's lists: a path and its class a line."""
-  paths = []
-  for number, line in enumerate(path.read_text().splitlines(), 1):
-    if line.strip():
-      paths.append(folder / line.split()[0])
-      if not paths[-1].is_file():
-        raise UserError(f"{path}, line {number}: no image {paths[-1]}")
-  return paths
+  finder, paths = listing.Finder(folder), {}
+  for number, line in enumerate(text_files.read_text(path).split("\n"), 1):
+    if not line.strip():
+      continue
+    name = line.split()[0]
+    found = finder.find(os.path.normpath(name))
+    if found is None:
+      broken.add(f"{path}, line {number}: no image {folder / name}")
+    elif found in paths:
+      raise UserError(
+        f"{path}, line {number}: {found} is in line {paths[found]} already; a "
+        "page is listed once"
+      )
+    else:
+      paths[found] = number
+  return [folder / name for name in paths]

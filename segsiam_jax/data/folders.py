@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from segsiam_jax.data import listing, splits
+from segsiam_jax.data.broken import Broken
 from segsiam_jax.errors import UserError
 
 
@@ -16,7 +17,7 @@ def real_paths(paths: Iterable[pathlib.Path]) -> list[str]:
 
 
 def folder_pairs(
-  root: str, split: str, kind: str
+  root: str, split: str, kind: str, broken: Broken
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Images of a split with what is known of them, matched by name and sorted.
 
@@ -24,6 +25,7 @@ def folder_pairs(
     root: folder that holds one folder a split.
     split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
     kind: the folder beside `images`, such as 'masks'.
+    broken: told of images without a partner.
 
   Raises:
     UserError: a folder or a partner is missing, or the split has no image.
@@ -36,10 +38,13 @@ def folder_pairs(
       f"config.data.dir={pathlib.Path(root).parent} and the split to "
       f"{pathlib.Path(root).name!r}"
     )
-  pairs = wanted.part(_pairs(folder, kind))
+  pairs = wanted.part(_pairs(folder, kind, broken))
   if not pairs:
     raise UserError(f"{folder}: split {split!r} selects no images")
-  return pairs
+  for image, partner in pairs:
+    if partner is None:
+      broken.add(f"{image}: nothing of its name in {folder / kind}")
+  return [(image, partner) for image, partner in pairs if partner is not None]
 
 
 def by_stem(
@@ -82,16 +87,16 @@ def check_same_size(
 
 
 def _pairs(
-  folder: pathlib.Path, kind: str
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """(image, mask) paths by name; an error if a mask is missing or ambiguous."""
+  folder: pathlib.Path, kind: str, broken: Broken
+) -> list[tuple[pathlib.Path, pathlib.Path | None]]:
+  """(image, mask) paths by name; an error if a mask is ambiguous."""
   image_paths = listing.list_images(folder / "images")
   masks = by_stem(listing.list_images(folder / kind), "mask for")
   partners = [masks.get(listing.same(path.stem)) for path in image_paths]
   pairs = list(zip(image_paths, partners, strict=True))
   missing = [path.name for path, mask in pairs if mask is None]
-  if missing:
-    raise UserError(
+  if missing and not broken.skip:
+    broken.add(
       f"{folder / kind}: no mask for {len(missing)} of {len(image_paths)} "
       f"images, the first {missing[0]}; a mask has its image's name"
     )

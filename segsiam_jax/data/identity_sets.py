@@ -15,8 +15,8 @@ from segsiam_jax.data import (
 )
 from segsiam_jax.data.identities import IdentitySource
 
-# (folder, split) -> source.
-READERS: dict[str, Callable[[str, str], IdentitySource]] = {
+# (folder, split, whether to leave out what is broken) -> source.
+READERS: dict[str, Callable[[str, str, bool], IdentitySource]] = {
   "omniglot": omniglot.open_omniglot,
   "lfw": lfw.open_lfw,
   "cedar": cedar.open_cedar,
@@ -41,7 +41,7 @@ def as_in(name: str, image: np.ndarray) -> np.ndarray:
 
 
 def open_identities(
-  name: str, split: str, data_dir: str = ""
+  name: str, split: str, data_dir: str = "", skip_broken: bool = False
 ) -> IdentitySource:
   """The source called `name`.
 
@@ -49,10 +49,12 @@ def open_identities(
     name: a key of `READERS` or of `identity_adapters.IDENTITIES`.
     split: see the reader.
     data_dir: its folder, or where TFDS keeps its data ('' for its default).
+    skip_broken: of a key of `READERS`: whether examples that cannot be used are
+      left out; a warning names them.
 
   Raises:
     UserError: something is missing or wrong with the data.
   """
   if name in READERS:
-    return READERS[name](data_dir, split)
+    return READERS[name](data_dir, split, skip_broken)
   return identity_adapters.TfdsIdentities(name, split, data_dir or None)

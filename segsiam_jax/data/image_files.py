@@ -5,13 +5,13 @@ import io
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from segsiam_jax.data import images, listing, splits
+from segsiam_jax.data.broken import Broken, suggest_skipping
 from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identities import (
   IdentitySource,
@@ -32,7 +32,9 @@ class ImageFiles(IdentitySource):
   """Image files and whom they show.
 
   Every file is read once when the source is opened: copies are found, and
-  training does not stop at a file that is no image.
+  training does not stop at a file that is no image, as far as its header tells.
+  Where broken files may be left out, each is decoded as well; without them
+  their pairs are left out, and identities of which nothing is left.
 
   Attributes:
     class_names: of the identities.
@@ -54,6 +56,7 @@ class ImageFiles(IdentitySource):
     groups: Sequence[int] | None = None,
     pairs: Pairs | None = None,
     to_image: Callable[[np.ndarray], np.ndarray] = as_it_is,
+    broken: Broken | None = None,
   ):
     """Takes the examples in their order.
 
@@ -66,12 +69,26 @@ class ImageFiles(IdentitySource):
       pairs: of examples, by index.
       to_image: (H, W, C) uint8 of a file -> that of the example; a function of
         a module, so that reading processes know it.
+      broken: what was left out so far, and whether files may be; None if not.
 
     Raises:
-      UserError: a file cannot be read.
+      UserError: a file cannot be read, or nothing is left.
     """
+    broken = broken or Broken(False)
+    check = _digest_of_image if broken.skip else _digest
+    numbered = enumerate(paths)
+    good = broken.good(numbered, lambda one: check(one[1]))
+    broken.warn(root, "examples", len(good))
+    kept = np.array([number for (number, _), _ in good], np.int64)
+    labels = np.asarray(labels, np.int32)[kept]
+    if len(good) < len(paths):
+      there, labels = np.unique(labels, return_inverse=True)
+      class_names = [class_names[label] for label in there]
+      groups = None if groups is None else np.asarray(groups)[kept]
+      pairs = None if pairs is None else _pairs_between(pairs, kept, len(paths))
+      paths = [paths[number] for number in kept]
     self.paths = tuple(paths)
-    self.ids = tuple(path.relative_to(root).as_posix() for path in paths)
+    self.ids = tuple(listing.name_below(path, root) for path in paths)
     self.labels = np.asarray(labels, np.int32)
     self.groups = (
       np.zeros_like(self.labels)
@@ -81,15 +98,16 @@ class ImageFiles(IdentitySource):
     self.class_names = tuple(class_names)
     self.pairs = pairs
     self._to_image = to_image
-    with futures.ThreadPoolExecutor() as pool:
-      self.contents = number_equals(pool.map(_digest, self.paths))
+    self.contents = number_equals(content for _, content in good)
 
   def __len__(self) -> int:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
+    with suggest_skipping():
+      image = images.read_image(self.paths[index])
     return {
-      "image": self._to_image(images.read_image(self.paths[index])),
+      "image": self._to_image(image),
       "label": int(self.labels[index]),
       "group": int(self.groups[index]),
       "id": self.ids[index],
@@ -100,13 +118,38 @@ class ImageFiles(IdentitySource):
     return real_paths(self.paths)
 
 
-def open_identity_folder(root: str, split: str) -> ImageFiles:
+def _pairs_between(pairs: Pairs, kept: np.ndarray, count: int) -> Pairs:
+  """The pairs whose examples are both kept, with their new numbers.
+
+  Args:
+    pairs: of `count` examples.
+    kept: (m,) numbers of those that are kept, ascending.
+    count: see above.
+  """
+  number = np.full(count, -1, np.int64)
+  number[kept] = np.arange(len(kept))
+  first, second = number[pairs.first], number[pairs.second]
+  both = (first >= 0) & (second >= 0)
+  return pairs._replace(
+    first=first[both],
+    second=second[both],
+    same=pairs.same[both],
+    fold=pairs.fold[both],
+    kind=pairs.kind[both],
+  )
+
+
+def open_identity_folder(
+  root: str, split: str, skip_broken: bool = False
+) -> ImageFiles:
   """`ROOT/SPLIT/IDENTITY/*.png`: one folder an identity.
 
   Args:
     root: folder that holds one folder a split.
     split: 'NAME', or 'NAME[a:b]' for a part of its identities, in the order of
       their names; a and b are counts or percentages.
+    skip_broken: whether files that are no images, and identities without any,
+      are left out; a warning names them.
 
   Raises:
     UserError: an identity has no images, or two differ only by case, or there
@@ -143,17 +186,18 @@ def open_identity_folder(root: str, split: str) -> ImageFiles:
     raise UserError(
       f"{folder}: split {split!r} selects none of {len(people)} identities"
     )
+  broken = Broken(skip_broken)
   paths, labels = [], []
   for label, person in enumerate(chosen):
     try:
       files = listing.list_images(person)
     except UserError as error:
-      raise UserError(
-        f"{error}; add images of this identity, or remove its folder"
-      ) from error
+      broken.add(f"{error}; add images of this identity, or remove its folder")
+      continue
     paths += files
     labels += [label] * len(files)
-  return ImageFiles(folder, paths, labels, [path.name for path in chosen])
+  names = [path.name for path in chosen]
+  return ImageFiles(folder, paths, labels, names, broken=broken)
 
 
 def check_names(where: pathlib.Path, names: Sequence[str]) -> None:
@@ -172,6 +216,12 @@ def check_names(where: pathlib.Path, names: Sequence[str]) -> None:
         "case or by how letters are encoded; put their images together, or "
         "rename one"
       )
+
+
+def _digest_of_image(path: pathlib.Path) -> bytes:
+  """Of a file that can be decoded."""
+  images.read_image(path)
+  return _digest(path)
 
 
 def _digest(path: pathlib.Path) -> bytes:

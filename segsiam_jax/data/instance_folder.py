@@ -1,24 +1,24 @@
 """Folders of images with instance-label images beside them."""
 
-import csv
 import logging
 import pathlib
 from collections.abc import Iterator
-from concurrent import futures
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from segsiam_jax.data import images, listing
+from segsiam_jax import text_files
+from segsiam_jax.data import images, listing, splits
 from segsiam_jax.data.annotations import Annotations, Crop
+from segsiam_jax.data.broken import Broken, suggest_skipping
 from segsiam_jax.data.folders import (
   by_stem,
   check_same_size,
   folder_pairs,
   real_paths,
 )
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, shown
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class InstanceFolderSource:
     split: str,
     class_names: tuple[str, ...],
     image_format: images.ImageFormat | None = None,
+    skip_broken: bool = False,
   ):
     """Lists and checks the pairs of a split.
 
@@ -56,6 +57,8 @@ class InstanceFolderSource:
       split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
       class_names: one name a class, without the background.
       image_format: that images come in; None for that of an 8-bit file.
+      skip_broken: whether pairs that cannot be used are left out; a warning
+        names them.
 
     Raises:
       UserError: a file is missing or wrong.
@@ -63,14 +66,17 @@ class InstanceFolderSource:
     self.class_names = tuple(class_names)
     self.category_ids = tuple(range(1, len(class_names) + 1))
     self._format = image_format
-    self.paths = folder_pairs(root, split, "labels")
-    self.ids = tuple(image.name for image, _ in self.paths)
+    broken = Broken(skip_broken)
+    pairs = folder_pairs(root, split, "labels", broken)
     # Of two images with the same labels, scores would know only one.
-    by_stem([path for path, _ in self.paths], "image")
-    folder = self.paths[0][0].parents[1]
+    by_stem([path for path, _ in pairs], "image")
+    folder = pathlib.Path(root) / splits.parse(split).name
     self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
-    with futures.ThreadPoolExecutor() as pool:
-      sizes, numbers = zip(*pool.map(self._check_pair, self.paths), strict=True)
+    checked = broken.good(pairs, self._check_pair)
+    self.paths = [pair for pair, _ in checked]
+    broken.warn(f"{root}, split {split!r}", "examples", len(self.paths))
+    self.ids = tuple(image.name for image, _ in self.paths)
+    sizes, numbers = zip(*(result for _, result in checked), strict=True)
     self.sizes = np.array(sizes, np.int64)
     white = [
       path
@@ -90,8 +96,9 @@ class InstanceFolderSource:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    image = images.read_as(self.paths[index][0], self._format)
-    return {"image": image, "objects": self.annotations(index)}
+    with suggest_skipping():
+      image = images.read_as(self.paths[index][0], self._format)
+      return {"image": image, "objects": self.annotations(index)}
 
   def keys(self) -> list[str]:
     """See `sources.Source`."""
@@ -164,26 +171,24 @@ def _read_classes(
         "object is"
       )
     return None
-  classes = {}
-  # Excel puts a mark before the first line.
-  with file.open(newline="", encoding="utf-8-sig") as text:
-    lines = csv.DictReader(text)
-    if lines.fieldnames != _COLUMNS:
+  classes: dict[tuple[str, int], int] = {}
+  for line, row in text_files.read_table(file, _COLUMNS):
+    where = f"{file}, line {line}"
+    if row["class"] not in class_names:
       raise UserError(
-        f"{file}: the first line is {','.join(lines.fieldnames or ())}, "
-        f"expected {','.join(_COLUMNS)}"
+        f"{where}: class {shown(row['class'])} is not in "
+        "config.data.class_names"
       )
-    for line in lines:
-      where = f"{file}: line {lines.line_num}"
-      if line["class"] not in class_names:
-        raise UserError(
-          f"{where}: class {line['class']!r} is not in config.data.class_names"
-        )
-      if not (line["label"] or "").isdigit():
-        raise UserError(f"{where}: label {line['label']!r} is no number")
-      image = pathlib.PurePath(line["image"])
-      has_suffix = listing.is_image_name(image.name)
-      image = listing.same(image.stem if has_suffix else image.name)
-      index = class_names.index(line["class"]) + 1
-      classes[image, int(line["label"])] = index
+    label = text_files.whole_number(row["label"])
+    if label is None:
+      raise UserError(f"{where}: label {shown(row['label'])} is no number")
+    image = pathlib.PurePath(row["image"])
+    has_suffix = listing.is_image_name(image.name)
+    image = listing.same(image.stem if has_suffix else image.name)
+    index = class_names.index(row["class"]) + 1
+    if classes.setdefault((image, label), index) != index:
+      raise UserError(
+        f"{where}: label {label} of {shown(image)} is of another class in an "
+        "earlier line"
+      )
   return classes

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from segsiam_jax import text_files
 from segsiam_jax.data import listing, splits
+from segsiam_jax.data.broken import Broken
 from segsiam_jax.data.identities import Pairs
 from segsiam_jax.data.image_files import ImageFiles
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, shown
 
 HOMEPAGE = "http://vis-www.cs.umass.edu/lfw"
 _FOLDERS = (
@@ -27,7 +29,7 @@ _FOLDERS = (
 )
 
 
-def open_lfw(root: str, split: str) -> ImageFiles:
+def open_lfw(root: str, split: str, skip_broken: bool = False) -> ImageFiles:
   """The examples of a list, and its pairs.
 
   Args:
@@ -57,27 +59,27 @@ def open_lfw(root: str, split: str) -> ImageFiles:
   images = next(
     (folder / name for name in _FOLDERS if (folder / name).is_dir()), folder
   )
-  lists = _Lists(path, images)
+  broken = Broken(skip_broken)
+  lists = _Lists(path, images, broken)
   if wanted.name.startswith("people"):
     folds = wanted.part(list(lists.people()), "folds")
-    return _of_people(path, images, [name for fold in folds for name in fold])
+    return _of_people(
+      path, images, [name for fold in folds for name in fold], broken
+    )
   folds = wanted.part(list(lists.pairs()), "folds")
-  return _of_pairs(path, images, folds)
+  return _of_pairs(path, images, folds, broken)
 
 
 class _Lists:
   """Reads a list line by line; its errors name the line."""
 
-  def __init__(self, path: pathlib.Path, images: pathlib.Path):
-    self._path, self._images = path, images
-    try:
-      text = path.read_text()
-    except UnicodeDecodeError as error:
-      raise UserError(f"{path}: not a text file ({error})") from error
+  def __init__(self, path: pathlib.Path, images: pathlib.Path, broken: Broken):
+    self._path, self._images, self._broken = path, images, broken
+    self._finder = listing.Finder(images)
     # Blank lines stand at the end of some copies.
     self._lines = [
       (number, line.split())
-      for number, line in enumerate(text.splitlines(), 1)
+      for number, line in enumerate(text_files.read_text(path).split("\n"), 1)
       if line.strip()
     ]
     self._next = 0
@@ -95,32 +97,44 @@ class _Lists:
     return self._lines[self._next - 1]
 
   def _count(self, number: int, word: str) -> int:
-    if not word.isdecimal():
-      raise self._fail(number, f"expected a number, and {word!r} is none")
-    return int(word)
+    count = text_files.whole_number(word)
+    if count is None:
+      raise self._fail(number, f"expected a number, and {shown(word)} is none")
+    return count
+
+  def _counts(self, number: int, words: Sequence[str]) -> list[int]:
+    """Those of a header; there is no list of nothing."""
+    counts = [self._count(number, word) for word in words]
+    if 0 in counts:
+      raise self._fail(number, "expected numbers from 1 on")
+    return counts
 
   def _end(self) -> None:
     if self._next < len(self._lines):
       number, _ = self._lines[self._next]
       raise self._fail(number, "more lines than the header says")
 
-  def _image(self, number: int, name: str, word: str) -> pathlib.Path:
+  def _image(self, number: int, name: str, word: str) -> pathlib.Path | None:
+    """The path of an image; None if it is missing and may be."""
     count = self._count(number, word)
-    path = self._images / name / f"{name}_{count:04d}.jpg"
-    if not path.is_file():
-      raise self._fail(
+    path = pathlib.Path(name, f"{name}_{count:04d}.jpg")
+    if found := self._finder.find(str(path)):
+      return self._images / found
+    self._broken.add(
+      self._fail(
         number,
-        f"no image {path}; all are needed, since leaving pairs out changes "
-        "the protocol",
+        f"no image {self._images / path}; all are needed, since leaving pairs "
+        "out changes the protocol",
       )
-    return path
+    )
+    return None
 
   def pairs(self) -> Iterator[list[tuple[pathlib.Path, pathlib.Path, bool]]]:
     """Folds of (first, second, same); header '10 300', or '1100' for one."""
     number, header = self._take("the number of pairs")
     if len(header) > 2:
       raise self._fail(number, "expected a header such as '10 300' or '1100'")
-    counts = [self._count(number, word) for word in header]
+    counts = self._counts(number, header)
     folds, size = (1, *counts) if len(counts) == 1 else counts
     for _ in range(folds):
       fold = []
@@ -140,23 +154,24 @@ class _Lists:
               number,
               "an image with itself" if same else "two images of one person",
             )
-          fold.append(
-            (self._image(number, *first), self._image(number, *second), same)
-          )
+          files = [self._image(number, *one) for one in (first, second)]
+          if all(files):
+            fold.append((*files, same))
       yield fold
     self._end()
 
   def people(self) -> Iterator[list[str]]:
     """Folds of names; each has its count of people before it."""
     number, header = self._take("the number of people")
-    count = self._count(number, header[0])
+    (count,) = self._counts(number, header[:1])
     # Ten folds begin with their number and then each with its own count; one
     # fold has but its count.
     several = self._next < len(self._lines) and len(self._lines[1][1]) == 1
+    known: set[str] = set()
     for _ in range(count if several else 1):
       if several:
         number, words = self._take("the number of people in a fold")
-        size = self._count(number, words[0])
+        (size,) = self._counts(number, words[:1])
       else:
         size = count
       names = []
@@ -164,12 +179,17 @@ class _Lists:
         number, words = self._take(f"{size} people")
         if len(words) != 2:
           raise self._fail(number, "expected a name and its number of images")
+        if words[0] in known:
+          raise self._fail(number, f"{words[0]} is listed twice")
+        known.add(words[0])
         have = len(_photographs(self._images / words[0]))
         if have != self._count(number, words[1]):
-          raise self._fail(
-            number,
-            f"{words[0]} has {words[1]} images, but {self._images / words[0]} "
-            f"holds {have}",
+          self._broken.add(
+            self._fail(
+              number,
+              f"{words[0]} has {words[1]} images, but "
+              f"{self._images / words[0]} holds {have}",
+            )
           )
         names.append(words[0])
       yield names
@@ -184,7 +204,10 @@ def _photographs(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _of_people(
-  path: pathlib.Path, images: pathlib.Path, names: Sequence[str]
+  path: pathlib.Path,
+  images: pathlib.Path,
+  names: Sequence[str],
+  broken: Broken,
 ) -> ImageFiles:
   names = sorted(names)
   if not names:
@@ -195,6 +218,7 @@ def _of_people(
     [file for own in files for file in own],
     [label for label, own in enumerate(files) for _ in own],
     names,
+    broken=broken,
   )
 
 
@@ -202,6 +226,7 @@ def _of_pairs(
   path: pathlib.Path,
   images: pathlib.Path,
   folds: Sequence[Sequence[tuple[pathlib.Path, pathlib.Path, bool]]],
+  broken: Broken,
 ) -> ImageFiles:
   rows = [(*pair, fold) for fold, pairs in enumerate(folds) for pair in pairs]
   if not rows:
@@ -223,4 +248,5 @@ def _of_pairs(
     [labels[file.parent.name] for file in files],
     names,
     pairs=pairs,
+    broken=broken,
   )

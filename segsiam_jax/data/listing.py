@@ -93,6 +93,51 @@ def folders_below(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
     yield pathlib.Path(root)
 
 
+def name_below(path: pathlib.Path, folder: pathlib.Path) -> str:
+  """What to call a file: its path from a folder on, or all of it if elsewhere.
+
+  >>> name_below(pathlib.Path("a/b/1.png"), pathlib.Path("a"))
+  'b/1.png'
+  """
+  below = path.is_relative_to(folder)
+  return (path.relative_to(folder) if below else path).as_posix()
+
+
+class Finder:
+  """Finds the files of a folder that a list names."""
+
+  def __init__(self, folder: str | os.PathLike):
+    self._folder = pathlib.Path(folder)
+    self._names: dict[pathlib.Path, dict[str, str]] = {}
+
+  def find(self, name: str) -> str | None:
+    """The name of a regular file as the disk has it, or None.
+
+    Args:
+      name: relative to the folder, or absolute; its letters may be encoded in
+        another way than on the disk.
+    """
+    if os.path.isfile(self._folder / name):
+      return name
+    if name.isascii():
+      return None
+    parts: list[str] = []
+    for part in pathlib.PurePath(name).parts:
+      names = self._names_in(self._folder.joinpath(*parts))
+      parts.append(names.get(same(part), part))
+    found = os.path.join(*parts)
+    return found if os.path.isfile(self._folder / found) else None
+
+  def _names_in(self, folder: pathlib.Path) -> dict[str, str]:
+    if folder not in self._names:
+      try:
+        names = os.listdir(folder)
+      except (OSError, ValueError):  # There is none, or can be none.
+        names = []
+      self._names[folder] = {same(name): name for name in names}
+    return self._names[folder]
+
+
 def _suffix(name: str) -> str:
   return os.path.splitext(name)[1].lower()
 

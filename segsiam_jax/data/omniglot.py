@@ -17,16 +17,17 @@ The zips keep what TFDS leaves out: who drew an image. The layout is
 import io
 import pathlib
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from segsiam_jax.data import splits
+from segsiam_jax import text_files
+from segsiam_jax.data import splits, zips
+from segsiam_jax.data.broken import Broken
 from segsiam_jax.data.identities import IdentitySource, Trials, number_equals
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, first_line
 
 SIDE = 105
 ZIPS = {
@@ -39,7 +40,7 @@ RUNS = "one_shot_runs"
 HOMEPAGE = "https://github.com/brendenlake/omniglot/tree/master/python"
 
 # images_background/Greek/character01/0394_01.png
-_DRAWING = re.compile(r"[^/]+/([^/]+)/(character\d+)/(\d+)_(\d+)\.png")
+_DRAWING = re.compile(r"[^/]+/([^/]+)/(character\d+)/(\d+)_(\d{1,6})\.png")
 _RUN = re.compile(r"run\d+")
 
 
@@ -60,7 +61,7 @@ class OmniglotSource(IdentitySource):
     ids: 'Alphabet/character01/0394_01', the file's path in the zip.
   """
 
-  def __init__(self, folder: str, split: str):
+  def __init__(self, folder: str, split: str, skip_broken: bool = False):
     """Reads a zip.
 
     Args:
@@ -69,6 +70,8 @@ class OmniglotSource(IdentitySource):
         'small1[alphabets=:4]' and 'small1[drawers=16:]' select a part, and
         'background[alphabets=:25,drawers=:12]' both at once. Parts of the
         alphabets have no character, parts of the drawers no drawing in common.
+      skip_broken: whether drawings that cannot be used are left out; a warning
+        names them.
 
     Raises:
       UserError: a file is missing, or is no image of Omniglot.
@@ -84,26 +87,35 @@ class OmniglotSource(IdentitySource):
     self.alphabets = tuple(wanted.part(sorted(drawings), "alphabets"))
     everyone = sorted({key[1] for one in drawings.values() for key in one})
     chosen = set(wanted.part(everyone, "drawers"))
-    names, ids, pixels = [], [], []
-    labels, groups, drawers = [], [], []
-    with zipfile.ZipFile(path) as archive:
-      for group, alphabet in enumerate(self.alphabets):
-        for (character, drawer), name in sorted(drawings[alphabet].items()):
-          if drawer not in chosen:
-            continue
-          class_name = f"{alphabet}/{character}"
-          if not names or names[-1] != class_name:
-            names.append(class_name)
-          labels.append(len(names) - 1)
-          groups.append(group)
-          drawers.append(drawer)
-          ids.append(name.partition("/")[2].removesuffix(".png"))
-          pixels.append(_read_bits(archive.read(name), f"{path}/{name}"))
-    if not pixels:
+    wanted_drawings = [
+      (f"{alphabet}/{character}", group, drawer, name)
+      for group, alphabet in enumerate(self.alphabets)
+      for (character, drawer), name in sorted(drawings[alphabet].items())
+      if drawer in chosen
+    ]
+    if not wanted_drawings:
       raise UserError(
         f"{path}: split {split!r} selects nothing; there are "
         f"{len(drawings)} alphabets and {len(everyone)} drawers"
       )
+    broken = Broken(skip_broken)
+    names, ids, pixels = [], [], []
+    labels, groups, drawers = [], [], []
+    with zips.open_zip(path) as archive:
+      for class_name, group, drawer, name in wanted_drawings:
+        try:
+          bits = _read_bits(archive.read(name), f"{path}/{name}")
+        except UserError as error:
+          broken.add(error)
+          continue
+        if not names or names[-1] != class_name:
+          names.append(class_name)
+        labels.append(len(names) - 1)
+        groups.append(group)
+        drawers.append(drawer)
+        ids.append(name.partition("/")[2].removesuffix(".png"))
+        pixels.append(bits)
+    broken.warn(path, "drawings", len(pixels))
     self.class_names = tuple(names)
     self.labels = np.array(labels, np.int32)
     self.groups = np.array(groups, np.int32)
@@ -140,26 +152,28 @@ class OneShotRunsSource(IdentitySource):
     episodes: a run each; every query's support is its run's 20 drawings.
   """
 
-  def __init__(self, folder: str):
+  def __init__(self, folder: str, skip_broken: bool = False):
     """Reads all runs of a folder or of its all_runs.zip.
 
     Args:
       folder: see the layout above.
+      skip_broken: whether runs with a file that cannot be used are left out; a
+        warning names them.
 
     Raises:
       UserError: there are none, or one has not its files.
     """
-    files = _read_runs(pathlib.Path(folder))
-    runs = sorted({name.split("/")[0] for name in files})
+    broken = Broken(skip_broken)
+    runs = []
+    for run, files in sorted(_read_runs(pathlib.Path(folder)).items()):
+      try:
+        runs.append(_read_run(run, files))
+      except UserError as error:
+        broken.add(error)
+    broken.warn(folder, "runs", len(runs))
     names, ids, pixels, labels, groups = [], [], [], [], []
     trials = []
-    for group, run in enumerate(runs):
-      answers = _answers(files, run)
-      classes = sorted(
-        name.removesuffix(".png")
-        for name in files
-        if name.startswith(f"{run}/training/") and name.endswith(".png")
-      )
+    for group, (classes, answers, bits) in enumerate(runs):
       support = len(ids) + np.arange(len(classes))[:, None]
       for name in [*classes, *sorted(answers)]:
         label = classes.index(answers.get(name, name))
@@ -168,7 +182,7 @@ class OneShotRunsSource(IdentitySource):
         ids.append(name)
         labels.append(len(names) + label)
         groups.append(group)
-        pixels.append(_read_bits(files[name + ".png"], name + ".png"))
+        pixels.append(bits[name])
       names += [name.replace("/training/", "/") for name in classes]
     if len({support.shape for _, support, _, _ in trials}) > 1:
       raise UserError(
@@ -195,12 +209,12 @@ class OneShotRunsSource(IdentitySource):
 
 
 def open_omniglot(
-  folder: str, split: str
+  folder: str, split: str, skip_broken: bool = False
 ) -> OmniglotSource | OneShotRunsSource:
   """The source of a split; 'one_shot_runs' is that of the published trials."""
   if split == RUNS:
-    return OneShotRunsSource(folder)
-  return OmniglotSource(folder, split)
+    return OneShotRunsSource(folder, skip_broken)
+  return OmniglotSource(folder, split, skip_broken)
 
 
 def _example(
@@ -219,15 +233,18 @@ def _read_bits(data: bytes, where: str) -> np.ndarray:
   """A drawing, 1 for ink: (105, 14) uint8 of eight pixels each."""
   try:
     with Image.open(io.BytesIO(data)) as image:
-      paper = np.asarray(image.convert("1"))
-  except (OSError, SyntaxError, ValueError) as error:
-    raise UserError(f"{where}: not a readable image ({error})") from error
-  if paper.shape != (SIDE, SIDE):
+      # Before it is decoded, which could take any memory.
+      if image.size == (SIDE, SIDE):
+        return np.packbits(~np.asarray(image.convert("1")), axis=-1)
+      width, height = image.size
+  except Exception as error:  # A decoder raises whatever it stumbles over.
     raise UserError(
-      f"{where}: {paper.shape[0]}x{paper.shape[1]} pixels, but drawings of "
-      f"Omniglot are {SIDE}x{SIDE}"
-    )
-  return np.packbits(~paper, axis=-1)
+      f"{where}: not a readable image ({first_line(error).partition(' <')[0]})"
+    ) from error
+  raise UserError(
+    f"{where}: {height}x{width} pixels, but drawings of Omniglot are "
+    f"{SIDE}x{SIDE}"
+  )
 
 
 def _list_drawings(
@@ -240,16 +257,21 @@ def _list_drawings(
       "config.data.dir"
     )
   drawings: dict[str, dict[tuple[str, int], str]] = {}
-  try:
-    with zipfile.ZipFile(path) as archive:
-      names = archive.namelist()
-  except (OSError, zipfile.BadZipFile) as error:
-    raise UserError(f"{path}: not a readable zip ({error})") from error
+  with zips.open_zip(path) as archive:
+    names = archive.names
+  known: set[str] = set()
   for name in names:
     match = _DRAWING.fullmatch(name)
     if match:
       alphabet, character, _, drawer = match.groups()
-      drawings.setdefault(alphabet, {})[character, int(drawer)] = name
+      own = drawings.setdefault(alphabet, {})
+      other = own.setdefault((character, int(drawer)), name)
+      if other != name or name in known:
+        raise UserError(
+          f"{path}: {other} and {name} are of one character and drawer; keep "
+          "one"
+        )
+      known.add(name)
   if not drawings:
     raise UserError(
       f"{path}: holds no ALPHABET/characterNN/NNNN_DD.png; is it Omniglot's?"
@@ -257,31 +279,36 @@ def _list_drawings(
   return drawings
 
 
-def _read_runs(folder: pathlib.Path) -> dict[str, bytes]:
-  """The runs' files: 'run01/training/class01.png' -> content."""
+# A file's content, or why it cannot be read, by its name.
+_Files = Mapping[str, bytes | UserError]
+
+
+def _read_runs(folder: pathlib.Path) -> dict[str, dict[str, bytes | UserError]]:
+  """Of each run, the content of its files by name (see `_run_files`)."""
   for root in (folder / RUNS, folder):
     for path in (root, root / "all_runs.zip"):
-      files = dict(_run_files(path))
-      if files:
-        return files
+      runs: dict[str, dict[str, bytes | UserError]] = {}
+      for name, content in _run_files(path):
+        runs.setdefault(name.split("/")[0], {})[name] = content
+      if runs:
+        return runs
   raise UserError(
     f"{folder}: neither run01, ... nor all_runs.zip, here or in {RUNS}/; get "
     f"all_runs.zip from {HOMEPAGE}/../one-shot-classification"
   )
 
 
-def _run_files(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+def _run_files(path: pathlib.Path) -> Iterator[tuple[str, bytes | UserError]]:
   def belongs(name: str) -> bool:
     return _RUN.fullmatch(name.split("/")[0]) is not None
 
   if path.suffix == ".zip" and path.is_file():
-    try:
-      with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-          if belongs(name) and not name.endswith("/"):
-            yield name, archive.read(name)
-    except (OSError, zipfile.BadZipFile) as error:
-      raise UserError(f"{path}: not a readable zip ({error})") from error
+    with zips.open_zip(path) as archive:
+      for name in filter(belongs, archive.names):
+        try:
+          yield name, archive.read(name)
+        except UserError as error:
+          yield name, error
   elif path.is_dir():
     for run in path.iterdir():
       if belongs(run.name):
@@ -290,13 +317,43 @@ def _run_files(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
             yield file.relative_to(path).as_posix(), file.read_bytes()
 
 
-def _answers(files: Mapping[str, bytes], run: str) -> dict[str, str]:
+class _Run(NamedTuple):
+  """A run's classes, the class of each query, and all drawings by name."""
+
+  classes: list[str]
+  answers: dict[str, str]
+  bits: dict[str, np.ndarray]
+
+
+def _read_run(run: str, files: _Files) -> _Run:
+  answers = _answers(files, run)
+  classes = sorted(
+    name.removesuffix(".png")
+    for name in files
+    if name.startswith(f"{run}/training/") and name.endswith(".png")
+  )
+  bits = {
+    name: _read_bits(_content(files, f"{name}.png"), f"{name}.png")
+    for name in (*classes, *answers)
+  }
+  return _Run(classes, answers, bits)
+
+
+def _content(files: _Files, name: str) -> bytes:
+  content = files[name]
+  if isinstance(content, UserError):
+    raise content
+  return content
+
+
+def _answers(files: _Files, run: str) -> dict[str, str]:
   """Query -> its class, as class_labels.txt has them, without '.png'."""
   name = f"{run}/class_labels.txt"
   if name not in files:
     raise UserError(f"{name}: missing; it tells the answers of the trials")
-  answers = {}
-  for number, line in enumerate(files[name].decode().splitlines(), 1):
+  answers: dict[str, str] = {}
+  text = text_files.decode_text(_content(files, name), name)
+  for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue
     words = line.split()
@@ -306,9 +363,15 @@ def _answers(files: Mapping[str, bytes], run: str) -> dict[str, str]:
         f"'{run}/test/item01.png {run}/training/class08.png'"
       )
     for word in words:
-      if word not in files:
+      if word not in files or not word.endswith(".png"):
         raise UserError(f"{name}, line {number}: {word} is missing")
-    answers[words[0].removesuffix(".png")] = words[1].removesuffix(".png")
+    query, answer = (word.removesuffix(".png") for word in words)
+    if query.startswith(f"{run}/training/"):
+      raise UserError(f"{name}, line {number}: {words[0]} is no query")
+    if answers.setdefault(query, answer) != answer:
+      raise UserError(
+        f"{name}, line {number}: another class of {words[0]} than before"
+      )
   if not answers:
     raise UserError(f"{name}: empty; it tells the answers of the trials")
   return answers

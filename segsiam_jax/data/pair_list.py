@@ -7,21 +7,25 @@
 Paths are relative to the file's folder. `fold` may be left out.
 """
 
-import csv
+import os
 import pathlib
 
 import numpy as np
 
-from segsiam_jax.data import splits
+from segsiam_jax import text_files
+from segsiam_jax.data import listing, splits
+from segsiam_jax.data.broken import Broken
 from segsiam_jax.data.identities import Pairs
 from segsiam_jax.data.image_files import ImageFiles
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, shown
 
 _COLUMNS = ("first", "second", "same")
 _SAME = {"1": True, "true": True, "0": False, "false": False}
 
 
-def open_pair_list(root: str, split: str) -> ImageFiles:
+def open_pair_list(
+  root: str, split: str, skip_broken: bool = False
+) -> ImageFiles:
   """`ROOT/SPLIT.csv` as pairs, and the images that it names as examples.
 
   The identities follow from the same pairs: images that are the same as a
@@ -30,6 +34,8 @@ def open_pair_list(root: str, split: str) -> ImageFiles:
   Args:
     root: folder of the CSV files.
     split: name of a file, without '.csv'.
+    skip_broken: whether pairs with an image that cannot be used are left out;
+      a warning names the images.
 
   Raises:
     UserError: with the number of the line; an image is missing, a pair is an
@@ -42,7 +48,8 @@ def open_pair_list(root: str, split: str) -> ImageFiles:
       "identity; write two CSV files"
     )
   path = pathlib.Path(root) / f"{wanted.name}.csv"
-  rows = _read(path)
+  broken = Broken(skip_broken)
+  rows = _read(path, broken)
   names = sorted({name for row in rows for name in row[1:3]})
   index = {name: number for number, name in enumerate(names)}
   parents = list(range(len(names)))
@@ -78,54 +85,51 @@ def open_pair_list(root: str, split: str) -> ImageFiles:
     labels,
     [names[number] for number in kept],
     pairs=pairs,
+    broken=broken,
   )
 
 
-def _read(path: pathlib.Path) -> list[tuple[int, str, str, bool, int]]:
+def _read(
+  path: pathlib.Path, broken: Broken
+) -> list[tuple[int, str, str, bool, int]]:
   """Rows of (line, first, second, same, fold)."""
-  if not path.is_file():
-    raise UserError(f"{path}: no such file; write a CSV with {_header()}")
-  rows, there = [], set()
-  # Spreadsheets begin their files with a byte order mark.
-  with path.open(encoding="utf-8-sig", newline="") as file:
-    reader = csv.DictReader(file)
-    columns = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    if not set(_COLUMNS) <= set(columns):
-      raise UserError(f"{path}, line 1: expected {_header()}")
-    for row in reader:
-      where = f"{path}, line {reader.line_num}"
-      values = {
-        name: (value or "").strip()
-        for name, value in row.items()
-        if name in (*_COLUMNS, "fold")
-      }
-      for name in ("first", "second"):
-        image = values[name]
-        if image not in there and not (path.parent / image).is_file():
-          raise UserError(
-            f"{where}: no image {image!r} in {path.parent}; paths are relative "
-            "to the CSV's folder"
-          )
-        there.add(image)
-      if values["first"] == values["second"]:
-        raise UserError(f"{where}: {values['first']} is paired with itself")
-      same = _SAME.get(values["same"].lower())
-      if same is None:
-        raise UserError(
-          f"{where}: same = {values['same']!r}; expected 1 for one identity "
-          "or 0 for two"
+  if not path.exists():
+    raise UserError(
+      f"{path}: no such file; write a CSV with the columns "
+      f"{','.join(_COLUMNS)} and, if there are any, fold"
+    )
+  rows: list[tuple[int, str, str, bool, int]] = []
+  finder, known = listing.Finder(path.parent), {}
+  for line, values in text_files.read_table(path, _COLUMNS, ("fold",)):
+    where, missing = f"{path}, line {line}", False
+    for column in ("first", "second"):
+      # Of several ways to write a path, one.
+      name = values[column] = os.path.normpath(values[column])
+      if name not in known:
+        known[name] = finder.find(name)
+      if known[name] is None:
+        missing = True
+        broken.add(
+          f"{where}: no image {shown(name)} in {path.parent}; paths are "
+          "relative to the CSV's folder"
         )
-      fold = values.get("fold") or "0"
-      if not fold.isdecimal() or len(fold) > 18:  # Of 64 bits.
-        raise UserError(f"{where}: fold = {fold!r}; expected 0, 1, 2 ...")
-      rows.append(
-        (reader.line_num, values["first"], values["second"], same, int(fold))
+    same = _SAME.get(values["same"].lower())
+    if same is None:
+      raise UserError(
+        f"{where}: same = {shown(values['same'])}; expected 1 for one identity "
+        "or 0 for two"
       )
+    fold = text_files.whole_number(values["fold"] or "0")
+    if fold is None:
+      raise UserError(
+        f"{where}: fold = {shown(values['fold'])}; expected 0, 1, 2 ..."
+      )
+    if missing:
+      continue
+    first, second = known[values["first"]], known[values["second"]]
+    if first == second:
+      raise UserError(f"{where}: {first} is paired with itself")
+    rows.append((line, first, second, same, fold))
   if not rows:
     raise UserError(f"{path}: no pairs below its first line")
   return rows
-
-
-def _header() -> str:
-  return "the columns first,second,same and, if there are any, fold"

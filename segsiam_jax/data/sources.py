@@ -8,12 +8,12 @@ import io
 import logging
 import pathlib
 from collections.abc import Iterable, Sequence
-from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
 
 from segsiam_jax.data import adapters, images
+from segsiam_jax.data.broken import Broken, suggest_skipping
 from segsiam_jax.data.folders import check_same_size, folder_pairs, real_paths
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
@@ -129,6 +129,7 @@ class FolderSource:
     label_values: tuple[int, ...] = (),
     instances: bool = False,
     image_format: images.ImageFormat | None = None,
+    skip_broken: bool = False,
   ):
     """Lists and checks the pairs of a split.
 
@@ -141,6 +142,8 @@ class FolderSource:
       instances: see above.
       image_format: that images come in, which has to suit them; None for that
         of an 8-bit file. Of volumes, masks have slices, too.
+      skip_broken: whether pairs that cannot be used are left out; a warning
+        names them.
     """
     self._instances = instances
     self._format = image_format
@@ -152,23 +155,24 @@ class FolderSource:
       self._to_index[255] = adapters.IGNORE_LABEL
       self._to_index[list(label_values)] = np.arange(len(label_values))
     kind = "labels" if instances else "masks"
-    self.paths = folder_pairs(root, split, kind)
+    broken = Broken(skip_broken)
+    pairs = folder_pairs(root, split, kind, broken)
+    counted = broken.good(pairs, self._check_pair)
+    self.paths = [pair for pair, _ in counted]
+    broken.warn(f"{root}, split {split!r}", "examples", len(self.paths))
     self.ids = tuple(image.name for image, _ in self.paths)
-    with futures.ThreadPoolExecutor() as pool:
-      counted = zip(
-        self.paths, pool.map(self._check_pair, self.paths), strict=True
-      )
-      self._tally(counted, checks_white=not (label_values or instances))
+    self._tally(counted, checks_white=not (label_values or instances))
 
   def __len__(self) -> int:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     image_path, mask_path = self.paths[index]
-    example = {"image": images.read_as(image_path, self._format)}
-    if self._instances:
-      example["instances"] = images.read_instances(mask_path, self._rank)
-    return example | {"label": self._read_label(mask_path)}
+    with suggest_skipping():
+      example = {"image": images.read_as(image_path, self._format)}
+      if self._instances:
+        example["instances"] = images.read_instances(mask_path, self._rank)
+      return example | {"label": self._read_label(mask_path)}
 
   def keys(self) -> list[str]:
     """See `Source`: the images' files, links followed."""
@@ -292,6 +296,7 @@ def open_source(
   label_values: tuple[int, ...] = (),
   instances: bool = False,
   image_format: images.ImageFormat | None = None,
+  skip_broken: bool = False,
 ) -> SemanticSource:
   """The source called `name`: 'folder' or a key of `adapters.SEMANTIC`.
 
@@ -303,10 +308,17 @@ def open_source(
     label_values: of a folder.
     instances: of a folder.
     image_format: of a folder.
+    skip_broken: of a folder.
   """
   if name == "folder":
     return FolderSource(
-      data_dir, split, class_names, label_values, instances, image_format
+      data_dir,
+      split,
+      class_names,
+      label_values,
+      instances,
+      image_format,
+      skip_broken,
     )
   return TfdsSource(name, split, data_dir or None)
 

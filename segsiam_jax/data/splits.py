@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from segsiam_jax.errors import UserError
 
-_BOUNDS = r"!?-?\d*%?:-?\d*%?"
+_BOUNDS = r"!?-?\d{0,18}%?:-?\d{0,18}%?"
 _SPLIT = re.compile(
   rf"(?P<name>[^\[\]]+)(?:\[(?P<parts>{_BOUNDS}|"
   rf"\w+={_BOUNDS}(?:,\w+={_BOUNDS})*)\])?"

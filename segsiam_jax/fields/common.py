@@ -28,6 +28,9 @@ def _rates(value: tuple[Any, ...]) -> str:
   return ""
 
 
+# Data sets whose files are a user's own.
+_OF_FILES = ("folder", "coco", "pairs", "omniglot", "lfw", "cedar", "pages")
+
 FIELDS: dict[str, Field] = {
   "seed": Field(0, "of parameters, order and augmentation", within(0)),
   "backend": Field(
@@ -118,6 +121,11 @@ FIELDS: dict[str, Field] = {
   "data.allow_overlap": Field(
     False, "allow examples in training and evaluation alike"
   ),
+  "data.skip_broken": Field(
+    False,
+    "of a data set of files: leave out examples that cannot be used; reads "
+    "every file once",
+  ),
   "data.channels": Field(3, "of the model's input", within(1)),
   "data.mean": Field((127.5,) * 3, "of the channels, in 0..255"),
   "data.std": Field((63.75,) * 3, "of the channels", within(1e-6)),
@@ -132,6 +140,11 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   for name in ("mean", "std"):
     if len(data[name]) != data.channels:
       fail(f"data.{name}", f"expected data.channels = {data.channels} numbers")
+  if data.skip_broken and data.name not in _OF_FILES:
+    fail(
+      "data.skip_broken",
+      f"only data sets of files take it: {', '.join(_OF_FILES)}",
+    )
   if train.batch_size % train.grad_accum:
     fail("train.grad_accum", f"does not divide batch_size {train.batch_size}")
   if config.optimizer.warmup_steps >= train.num_steps:
