@@ -245,7 +245,7 @@ class MaskRCNN(nn.Module):
     levels = assign_levels(
       boxes, len(pyramid), canonical_size=self.canonical_size
     )
-    pooled = roi_align(
+    return roi_align(
       pyramid,
       boxes,
       levels,
@@ -256,9 +256,6 @@ class MaskRCNN(nn.Module):
       method=self.roi_method,
       chunk=self.roi_chunk,
     )
-    # Without a barrier XLA reads the features anew for the heads' gradients: a
-    # tenth of a step's time on a CPU.
-    return jax.lax.optimization_barrier(pooled)
 
   def _masks(
     self,

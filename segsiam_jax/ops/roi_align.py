@@ -184,27 +184,33 @@ def _interpolation(low, high, size, out, sampling_ratio, aligned):
 
 
 def _flat_cells(shapes: Shapes, rows, columns, levels):
-  """Where cells lie in the flattened pyramid, `(B, R * out * out)`.
+  """Where cells of an image lie in the flattened pyramid, `(R * out * out,)`.
 
   Args:
     shapes: of the levels.
-    rows: `(B, R, out)`.
-    columns: `(B, R, out)`.
-    levels: `(B, R)`.
+    rows: `(R, out)`.
+    columns: `(R, out)`.
+    levels: `(R,)`.
   """
   starts = np.cumsum([0] + [math.prod(shape) for shape in shapes[:-1]])
   widths = np.array([shape[1] for shape in shapes])
-  start, width = (jnp.asarray(x)[levels][..., None] for x in (starts, widths))
-  cells = (start + rows * width)[..., None] + columns[..., None, :]
-  return cells.reshape(cells.shape[0], math.prod(cells.shape[1:]))
+  start, width = (jnp.asarray(x)[levels][:, None] for x in (starts, widths))
+  cells = (start + rows * width)[..., None] + columns[:, None]
+  return cells.reshape(cells.size)
 
 
 def _corners(shapes, y, x, levels, number):
-  """Cells and weights of one of the K * K terms of every bin."""
+  """Cells and weights of one of the K * K terms of every bin of an image."""
   ky, kx = number // len(x.index), number % len(x.index)
-  weight = y.weight[ky][..., None] * x.weight[kx][..., None, :]
-  cells = _flat_cells(shapes, y.index[ky], x.index[kx], levels)
-  return cells, weight.reshape(cells.shape)
+  weight = y.weight[ky][..., None] * x.weight[kx][:, None]
+  return (
+    _flat_cells(shapes, y.index[ky], x.index[kx], levels),
+    weight.reshape(weight.size, 1),
+  )
+
+
+# Of the arrays of `_Interpolation` and of levels: where the images are.
+_AXES = (_Interpolation(1, 1), _Interpolation(1, 1), 0)
 
 
 @jax.custom_vjp
@@ -214,11 +220,27 @@ def _gather(features, y, x, levels):
   flat = jnp.concatenate(
     [f.reshape(batch, math.prod(f.shape[1:3]), channels) for f in features], 1
   )
-  total = 0.0
-  for number in range(len(y.index) * len(x.index)):
-    cells, weight = _corners(shapes, y, x, levels, number)
-    read = jax.vmap(lambda f, i: f.at[i].get(mode="promise_in_bounds"))
-    total += read(flat, cells) * weight[..., None]
+
+  def read(flat, *bins):
+    total = 0.0
+    for number in range(len(y.index) * len(x.index)):
+      cells, weight = _corners(shapes, *bins, number)
+      total += flat.at[cells].get(mode="promise_in_bounds") * weight
+    return total
+
+  total = jax.lax.platform_dependent(
+    flat,
+    y,
+    x,
+    levels,
+    # XLA:CPU would read the features anew wherever the result is used, in any
+    # order: half of a small Mask R-CNN's train step. A loop's result it keeps.
+    cpu=lambda flat, y, x, levels: jax.lax.map(
+      lambda image: read(*image),
+      (flat, *jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), (y, x)), levels),
+    ),
+    default=jax.vmap(read, (0, *_AXES)),
+  )
   boxes, out = y.index.shape[-2:]
   total = total.reshape(batch, boxes, out, out, channels)
   return total.astype(features[0].dtype)
@@ -238,9 +260,11 @@ def _gather_backward(saved, gradient):
   gradient = gradient.astype(jnp.float32)
 
   def add(number, total):
-    cells, weight = _corners(shapes, y, x, levels, number)
-    scatter = jax.vmap(lambda t, i, g: t.at[i].add(g, mode="promise_in_bounds"))
-    return scatter(total, cells, gradient * weight[..., None])
+    def scatter(total, gradient, *bins):
+      cells, weight = _corners(shapes, *bins, number)
+      return total.at[cells].add(gradient * weight, mode="promise_in_bounds")
+
+    return jax.vmap(scatter, (0, 0, *_AXES))(total, gradient, y, x, levels)
 
   sizes = [math.prod(shape) for shape in shapes]
   # The first by itself: the others then add to what is spread as they are.
