@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence, Sized
 
 # Characters of a value in a message.
 _LONGEST = 100
+_LONGEST_MESSAGE = 1000
 # And line ends of Unicode.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -14,11 +15,16 @@ class UserError(Exception):
   """Bad input: the message says what, where and how to fix it, in one line.
 
   `main` prints the message alone and exits with code 2. Names of files may
-  hold any character: what would end the line or steer a terminal is escaped.
+  hold any character, and be of any length in a list: what would end the line
+  or steer a terminal is escaped, and the middle of a long message left out.
   """
 
   def __str__(self) -> str:
-    return _CONTROL.sub(lambda one: repr(one[0])[1:-1], super().__str__())
+    text = super().__str__()
+    if len(text) > _LONGEST_MESSAGE:
+      half = _LONGEST_MESSAGE // 2
+      text = f"{text[:half]} ... {text[-half:]}"
+    return _CONTROL.sub(lambda one: repr(one[0])[1:-1], text)
 
 
 def first_line(error: Exception) -> str:

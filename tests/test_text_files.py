@@ -96,3 +96,11 @@ def test_what_is_no_json_is_named(tmp_path, content):
 def test_json_of_any_unicode(tmp_path, encoding):
   (tmp_path / "a.json").write_bytes('{"a": "\xe9"}'.encode(encoding))
   assert text_files.read_json(tmp_path / "a.json") == {"a": "\xe9"}
+
+
+def test_messages_are_one_line_whatever_a_file_is_called():
+  error = UserError("a\nb\x1b[31m\u2028c\r: \xe9 \U0001f408")
+  assert str(error) == r"a\nb\x1b[31m\u2028c\r: " + "\xe9 \U0001f408"
+  long = str(UserError("first " + "x" * 10**6 + " last"))
+  assert len(long) < 1100 and "first" in long and "last" in long
+  assert str(UserError(f"{error}; more")) == f"{error}; more"

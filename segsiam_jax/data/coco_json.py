@@ -128,7 +128,7 @@ def _check_names(categories: Sequence[dict], file: pathlib.Path) -> None:
   known = set()
   for index, one in enumerate(categories):
     name, where = one.get("name"), f"{file}: categories[{index}]"
-    if not isinstance(name, str | int) or not str(name).strip():
+    if not (_is_whole(name) or (isinstance(name, str) and name.strip())):
       raise UserError(f"{where}: name {shown(name)} is no name")
     if str(name) in known:
       raise UserError(

@@ -10,6 +10,7 @@ The images may also lie in DIR/lfw_funneled, DIR/lfw-deepfunneled or DIR.
 'peopleDevTrain' and 'pairsDevTest' are View 1, to develop on.
 """
 
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +21,7 @@ from segsiam_jax.data import listing, splits
 from segsiam_jax.data.broken import Broken
 from segsiam_jax.data.identities import Pairs
 from segsiam_jax.data.image_files import ImageFiles
-from segsiam_jax.errors import UserError, shown
+from segsiam_jax.errors import UserError, listed, shown
 
 HOMEPAGE = "http://vis-www.cs.umass.edu/lfw"
 _FOLDERS = (
@@ -179,26 +180,27 @@ class _Lists:
         number, words = self._take(f"{size} people")
         if len(words) != 2:
           raise self._fail(number, "expected a name and its number of images")
-        if words[0] in known:
-          raise self._fail(number, f"{words[0]} is listed twice")
-        known.add(words[0])
-        have = len(_photographs(self._images / words[0]))
+        name = self._finder.spelled(words[0])
+        if name in known:
+          raise self._fail(number, f"{name} is listed twice")
+        known.add(name)
+        have = len(_photographs(self._images / name))
         if have != self._count(number, words[1]):
           self._broken.add(
             self._fail(
               number,
-              f"{words[0]} has {words[1]} images, but "
-              f"{self._images / words[0]} holds {have}",
+              f"{listed([name])} has {words[1]} images, but "
+              f"{self._images}/{listed([name])} holds {have}",
             )
           )
-        names.append(words[0])
+        names.append(name)
       yield names
     self._end()
 
 
 def _photographs(folder: pathlib.Path) -> list[pathlib.Path]:
   """Those of a person; none of one who has no folder."""
-  if not folder.is_dir():
+  if not os.path.isdir(folder):
     return []
   return [path for path in listing.find_images(folder) if path.suffix == ".jpg"]
 

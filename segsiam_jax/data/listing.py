@@ -119,14 +119,18 @@ class Finder:
     """
     if os.path.isfile(self._folder / name):
       return name
-    if name.isascii():
-      return None
+    found = self.spelled(name)
+    return found if os.path.isfile(self._folder / found) else None
+
+  def spelled(self, name: str) -> str:
+    """The name as the disk has it, as far as it is there."""
+    if name.isascii() or os.path.lexists(self._folder / name):
+      return name
     parts: list[str] = []
     for part in pathlib.PurePath(name).parts:
       names = self._names_in(self._folder.joinpath(*parts))
       parts.append(names.get(same(part), part))
-    found = os.path.join(*parts)
-    return found if os.path.isfile(self._folder / found) else None
+    return os.path.join(*parts)
 
   def _names_in(self, folder: pathlib.Path) -> dict[str, str]:
     if folder not in self._names:
