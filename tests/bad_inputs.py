@@ -261,7 +261,7 @@ def config_of(reader: str, root: pathlib.Path) -> ml_collections.ConfigDict:
   """The config that reads a reader's data set in `root`."""
   config = READERS[reader][1]()
   config.data.dir = str(root)
-  config.train.update(batch_size=4, eval_batch_size=4)
+  config.train.update(batch_size=4, eval_batch_size=4, num_steps=1)
   return config
 
 

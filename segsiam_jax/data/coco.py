@@ -87,7 +87,8 @@ class CocoSource:
   ) -> None:
     """Sets the images and their files, without those that cannot be used."""
     finder, found, missing = listing.Finder(self._folder), [], []
-    present = set(os.listdir(self._folder))
+    with os.scandir(self._folder) as entries:
+      present = {entry.name for entry in entries if entry.is_file()}
     for one in chosen:
       name = one["file_name"]
       if fault := faults.get(one["id"]):
