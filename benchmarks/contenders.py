@@ -106,16 +106,26 @@ class Timing(NamedTuple):
   highest: float
 
 
+# Seconds of a turn.
+_TURN = 2.0
+
+
 def in_turns(
   contenders: Mapping[str, Contender], function: str, repeats: int
 ) -> dict[str, Timing]:
-  """Times one function of every contender, in turns, after a warm-up."""
+  """Times one function of every contender, in turns.
+
+  A turn is some runs in a row, as in training. The first does not count: in it
+  a process takes back caches and memory that it lost while the others ran.
+  """
   seconds: dict[str, list[float]] = {name: [] for name in contenders}
-  for repeat in range(repeats + 1):
+  for _ in range(repeats):
     for name, contender in contenders.items():
-      taken = contender.run(function)
-      if repeat:
-        seconds[name].append(taken)
+      contender.run(function)
+      end = time.perf_counter() + _TURN
+      seconds[name].append(contender.run(function))
+      while time.perf_counter() < end:
+        seconds[name].append(contender.run(function))
   return {
     name: Timing(statistics.median(all_), min(all_), max(all_))
     for name, all_ in seconds.items()
