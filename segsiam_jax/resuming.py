@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segsiam_jax import paths
+from segsiam_jax import paths, text_files
 from segsiam_jax.data import sources
 from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.tasks.base import Metrics
@@ -34,9 +34,9 @@ def check_data(
   if not file.exists():
     return now
   try:
-    before = json.loads(file.read_text())
+    before = text_files.parse_json(file.read_bytes(), file.name)
     changes = {part: _change(before[part], now[part]) for part in now}
-  except (ValueError, KeyError, TypeError) as error:
+  except (UserError, OSError, KeyError, TypeError) as error:
     _logger.warning(
       "%s: damaged (%s); whether the data are the same is not known",
       file,

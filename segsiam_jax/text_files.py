@@ -144,13 +144,25 @@ def read_json(path: str | os.PathLike) -> Any:
   Raises:
     UserError: with the place; it is no regular file, or no JSON.
   """
-  content = _read_bytes(path)
+  return parse_json(_read_bytes(path), str(path))
+
+
+def parse_json(content: bytes, where: str) -> Any:
+  """What JSON means.
+
+  Args:
+    content: in UTF-8, UTF-16 or UTF-32.
+    where: its file, for the message.
+
+  Raises:
+    UserError: with the place; it is no JSON.
+  """
   try:
     return json.loads(content)
   except RecursionError as error:
-    raise UserError(f"{path}: not readable (nested too deeply)") from error
+    raise UserError(f"{where}: not readable (nested too deeply)") from error
   except ValueError as error:
-    raise UserError(f"{path}: not readable ({first_line(error)})") from error
+    raise UserError(f"{where}: not readable ({first_line(error)})") from error
 
 
 def _read_bytes(path: str | os.PathLike) -> bytes:

@@ -4,14 +4,13 @@ This file is itself a config file: `--config=.../workdir_config.py:WORKDIR` is
 the config that WORKDIR was trained with, and flags change its fields.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
-from segsiam_jax import paths
+from segsiam_jax import paths, text_files
 from segsiam_jax.config import default_config, validate
 from segsiam_jax.errors import UserError, first_line
 
@@ -49,14 +48,19 @@ def read(workdir: str) -> ml_collections.ConfigDict | None:
   if not file.exists():
     return None
   try:
-    saved = json.loads(file.read_text())
-  except ValueError as error:
+    saved = text_files.parse_json(file.read_bytes(), str(file))
+  except (UserError, OSError) as error:
     raise UserError(
       f"{file}: not a config ({first_line(error)}); fix it, or give --config"
     ) from error
   if not isinstance(saved, dict):
     raise UserError(f"{file}: not a config; fix it, or give --config")
-  config = ml_collections.ConfigDict(_tuples(saved))
+  try:
+    config = ml_collections.ConfigDict(_tuples(saved))
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(
+      f"{file}: not a config ({first_line(error)}); fix it, or give --config"
+    ) from error
   try:
     defaults = default_config(config.task, config.model.name)
   except (AttributeError, KeyError, TypeError):

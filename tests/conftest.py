@@ -9,6 +9,7 @@ os.environ["XLA_FLAGS"] = (
   "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
 )
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -29,6 +30,11 @@ jax.config.update(
   ),
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+# The same examples each time; `tests/fuzz.py` draws others.
+hypothesis.settings.register_profile(
+  "repeatable", derandomize=True, deadline=None, database=None
+)
+hypothesis.settings.load_profile("repeatable")
 # grain workers read absl flags.
 flags.FLAGS.mark_as_parsed()
 

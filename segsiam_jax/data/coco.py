@@ -151,7 +151,7 @@ class CocoSource:
       areas = np.array([one["area"] for one in objects], np.float32)
     masks = None
     if self._has_masks:
-      masks = [Crop.of(decode(one["segmentation"], size)) for one in objects]
+      masks = [decode(one["segmentation"], size) for one in objects]
     return Annotations(
       id=image["id"],
       size=size,
@@ -163,8 +163,8 @@ class CocoSource:
     )
 
 
-def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-  """A COCO segmentation as a mask.
+def decode(segmentation: Any, size: tuple[int, int]) -> Crop:
+  """A COCO segmentation as a mask, in the memory of its columns.
 
   Args:
     segmentation: that `coco_json.segmentation_fault` finds nothing wrong with:
@@ -172,14 +172,12 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
       `{"size", "counts"}` with counts in a list or compressed.
     size: (height, width) of the image.
 
-  Returns:
-    (H, W) bool.
-
-  >>> decode([[0, 0, 2, 0, 2, 1, 0, 1]], (2, 3)).astype(int).tolist()
-  [[1, 1, 0], [0, 0, 0]]
+  >>> decode([[1, 0, 3, 0, 3, 1, 1, 1]], (2, 4))
+  Crop(top=0, left=1, mask=array([[ True,  True]]))
   """
   from pycocotools import mask as coco_mask
 
+  height, _ = size
   if isinstance(segmentation, Mapping):
     counts = segmentation["counts"]
     runs = {"size": list(size), "counts": counts}
@@ -188,7 +186,22 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
       runs = coco_mask.frPyObjects(runs, *size)
   else:
     runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-  return coco_mask.decode(runs) != 0
+  counts = runs["counts"]
+  counts = counts.encode() if isinstance(counts, str) else counts
+  # Runs go down the columns, outside and inside in turns.
+  lengths = coco_json.run_lengths(counts)
+  filled = np.flatnonzero(lengths * (np.arange(len(lengths)) % 2))
+  if not filled.size:
+    return Crop(0, 0, np.zeros((0, 0), bool))
+  ends = np.cumsum(lengths)
+  left = int(ends[filled[0] - 1]) // height
+  width = int(ends[filled[-1]] - 1) // height + 1 - left
+  first, last = left * height, (left + width) * height
+  lengths = np.diff(np.clip(ends, first, last), prepend=first)
+  inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+  # What is behind the last run is outside.
+  inside = np.pad(inside, (0, last - first - len(inside)))
+  return Crop.of(inside.reshape(width, height).T, 0, left)
 
 
 def _find(root: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
