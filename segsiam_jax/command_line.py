@@ -20,6 +20,11 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 # Of the system: no room, and what files there cannot be.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What a name, a right or a disk makes impossible.
+_NO_FILE = (
+  *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
+  *(errno.EACCES, errno.EPERM, errno.EIO),
+)
 
 
 def log_to_stderr() -> None:
@@ -65,13 +70,13 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     print("interrupted", file=sys.stderr)
     sys.exit(EXIT_INTERRUPTED)
   except OSError as error:
-    if error.errno not in _NO_ROOM:
+    if error.errno not in (*_NO_ROOM, *_NO_FILE):
       raise
     where = f"{error.filename}: " if error.filename else ""
-    print(
-      f"error: {where}{error.strerror}; make room, and run again to go on",
-      file=sys.stderr,
-    )
+    room = "make room, and run again to go on"
+    advice = room if error.errno in _NO_ROOM else "name another, or repair it"
+    told = UserError(f"{where}{error.strerror}; {advice}")
+    print(f"error: {told}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
 
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from segsiam_jax.errors import UserError
 from tests import bad_inputs
 from tests.bad_inputs import SIZE
 
@@ -140,6 +141,31 @@ def test_wrong_values(good, tmp_path, capsys, path, value):
   if len(path) > 2:
     place = rf"{path[0]}\[\d\]|annotation \d: |none of the|images that"
     assert re.search(place, line)
+
+
+@pytest.mark.parametrize(("path", "value"), CASES)
+def test_wrong_values_may_be_left_out(good, path, value, caplog):
+  """Those of one image or one annotation; others are an error all the same."""
+  from segsiam_jax.data.coco import CocoSource
+
+  file = good / "annotations/instances_train.json"
+  before = file.read_text()
+  file.write_text(json.dumps(changed(path, value)))
+  of_one = len(path) > 2 and path[0] != "categories" and path[2] != "id"
+  of_one = of_one or path == ("annotations", 0, "id")
+  try:
+    source = CocoSource(str(good), "train", skip_broken=True)
+    assert of_one
+    objects = [source[index]["objects"] for index in range(len(source))]
+    if path[0] == "images":
+      assert len(source) == 2 and "of 3 images are broken" in caplog.text
+    else:
+      assert len(source) == 3 and sum(len(o.boxes) for o in objects) == 2
+      assert "1 of 3 annotations are broken" in caplog.text
+  except UserError:
+    assert not of_one
+  finally:
+    file.write_text(before)
 
 
 def test_an_image_of_too_many_pixels(good, tmp_path, capsys):

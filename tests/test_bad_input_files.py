@@ -197,6 +197,13 @@ def test_what_is_missing(tmp_path, capsys, reader, place, kind):
   assert str(root) in line or "identity" in line
 
 
+@pytest.mark.parametrize("reader", bad_inputs.READERS)
+@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 3000, "a\n\x1b[31mb", "."])
+def test_folders_of_odd_names(tmp_path, capsys, reader, name):
+  config = bad_inputs.config_of(reader, tmp_path / name)
+  bad_inputs.training_is_refused(config, tmp_path / "run", capsys)
+
+
 def header(content: bytes, at: int, of_directory: int, number: int, form="<H"):
   """A zip with another number in the first file's headers."""
   content = bytearray(content)
@@ -347,7 +354,8 @@ def test_a_zip_is_written_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "kind", ["missing", "empty", "hidden", "pipe", "device", "others", "nothing"]
+  "kind",
+  ["missing", "empty", "hidden", "pipe", "device", "others", "long", "nothing"],
 )
 def test_inputs_of_prediction(tmp_path, capsys, kind):
   folder = tmp_path / "in"
@@ -366,6 +374,8 @@ def test_inputs_of_prediction(tmp_path, capsys, kind):
   elif kind == "others":
     (folder / "notes.txt").write_text("x")
     os.mkfifo(folder / "x.png")
+  elif kind == "long":
+    inputs = ["x" * 5000]
   elif kind == "nothing":
     inputs = []
   config = bad_inputs.config_of("semantic", tmp_path)
@@ -376,5 +386,5 @@ def test_inputs_of_prediction(tmp_path, capsys, kind):
     predict.predict(config, str(run), inputs, str(tmp_path / "out"))
 
   line = bad_inputs.refused(call, capsys)
-  assert "--input" in line or str(folder) in line
+  assert "--input" in line or inputs[0][:99] in line
   assert not bad_inputs.snapshot(run) and not (tmp_path / "out").exists()

@@ -90,10 +90,11 @@ class CocoSource:
     with os.scandir(self._folder) as entries:
       present = {entry.name for entry in entries if entry.is_file()}
     for one in chosen:
-      name = one["file_name"]
       if fault := faults.get(one["id"]):
         broken.add(fault)
-      elif name in present or (name := finder.find(name)):
+        continue
+      name = one["file_name"]
+      if name in present or (name := finder.find(name)):
         found.append((one, name))
       else:
         missing.append(one["file_name"])

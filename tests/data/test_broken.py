@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segsiam_jax import inputs
 from segsiam_jax.config import default_config, validate
 from segsiam_jax.data import identity_sets
 from segsiam_jax.data.coco import CocoSource
 from segsiam_jax.data.instance_folder import InstanceFolderSource
 from segsiam_jax.data.sources import FolderSource
 from segsiam_jax.errors import UserError
+from tests import bad_inputs
 from tests.data.test_instance_sources import make_coco
 
 HINT = "leave out what is broken with --config.data.skip_broken=True"
@@ -278,6 +280,20 @@ def test_coco_decodes_nothing_unless_it_is_asked_to(tmp_path):
   source = CocoSource(str(tmp_path), "val")
   with pytest.raises(UserError, match=rf"b\.png: not a readable.*{HINT}"):
     source[0]
+
+
+@pytest.mark.parametrize("reader", ["coco", "identities"])
+def test_a_run_that_comes_to_a_broken_file_says_how_to_go_on(tmp_path, reader):
+  bad_inputs.READERS[reader][0](tmp_path)
+  paths = (tmp_path / "test").rglob("*.png")
+  truncate(min(paths))
+  config = bad_inputs.config_of(reader, tmp_path)
+  batches = inputs.open_inputs(config, train=False).batches
+  with pytest.raises(UserError, match=rf"\.png: not a readable.*{HINT}") as e:
+    list(batches)
+  assert "\n" not in str(e.value)
+  config.data.skip_broken = True
+  list(inputs.open_inputs(config, train=False).batches)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import decode, documents, image_files, lfw, listing
+from segsiam_jax.data import (
+  decode,
+  documents,
+  image_files,
+  lfw,
+  listing,
+  pair_list,
+)
 from segsiam_jax.data.instance_folder import InstanceFolderSource
 from segsiam_jax.data.sources import FolderSource
 from segsiam_jax.errors import UserError
@@ -100,3 +107,22 @@ def test_pipes_and_folders_are_never_opened(tmp_path, name):
     decode.decode(path)
   with pytest.raises(UserError, match=f"{name}: not a readable image"):
     image_files.ImageFiles(tmp_path, [path], [0], ["a"])
+
+
+def test_names_as_long_as_file_systems_allow(tmp_path):
+  long = "\xe9" * 123 + ".png"
+  assert len(long.encode()) == 250
+  for kind, value in (("images", 9), ("masks", 1), ("labels", 3)):
+    save(tmp_path / "train" / kind / long, value)
+  for number, person in enumerate(("a", "b" * 250)):
+    for image in ("0" + long[:-5] + long[-4:], long):
+      save(tmp_path / "people" / person / image, 10 * number + len(image))
+  assert len(FolderSource(str(tmp_path), "train", ("a", "b"))) == 1
+  assert len(InstanceFolderSource(str(tmp_path), "train", ("object",))) == 1
+  names = [f"people/{person}/{long}" for person in ("a", "b" * 250)]
+  (tmp_path / "p.csv").write_text(
+    f"first,second,same\n{names[0]},{names[1]},0\n", encoding="utf-8"
+  )
+  assert pair_list.open_pair_list(str(tmp_path), "p").ids == tuple(names)
+  assert len(image_files.open_identity_folder(str(tmp_path), "people")) == 4
+  assert len(documents.PagesSource(str(tmp_path), "people")) == 20
