@@ -157,6 +157,25 @@ def thumbnail(image: np.ndarray, size: int) -> np.ndarray:
   return np.asarray(square)
 
 
+def captioned(picture: np.ndarray, line: str) -> np.ndarray:
+  """The picture with a line of text above it, cut at its width.
+
+  Args:
+    picture: (h, w, 3) uint8.
+    line: to write.
+
+  Returns:
+    (h + 18, w, 3) uint8.
+  """
+  height, width = picture.shape[:2]
+  canvas = Image.new("RGB", (width, height + 18), "white")
+  ImageDraw.Draw(canvas).text(
+    (2, 9), line, "black", ImageFont.load_default(11), anchor="lm"
+  )
+  canvas.paste(Image.fromarray(picture), (0, 18))
+  return np.asarray(canvas)
+
+
 def _border(mask: np.ndarray) -> np.ndarray:
   """The pixels of a mask with a neighbour that is not in it."""
   padded = np.pad(mask, 1)

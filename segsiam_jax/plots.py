@@ -1,23 +1,31 @@
-"""Small plots, drawn with Pillow: lines with bands, histograms, scatter.
+"""Small plots, drawn with Matplotlib: lines with bands, histograms, scatter.
 
 Each returns a picture, (height, width, 3) uint8, so that it can be written as
-PNG or shown in TensorBoard like any other.
+PNG or shown in TensorBoard like any other. Any thread may draw: no figure is
+pyplot's. A matplotlibrc changes the style, and never the size.
 """
 
 import math
+import threading
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from segsiam_jax import overlays
 
-# Drawn larger and then shrunk: Pillow's lines have jagged edges.
-_FINE = 3
-_TEXT = 13
-_FRAME, _GRID = (70, 70, 70), (225, 225, 225)
-_MARGINS = (64, 30, 16, 44)  # left, top, right, bottom
+# Imported where a plot is drawn: it takes half a second.
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+
+# A point is then a pixel.
+_DPI = 72
+_TEXT, _TICK_TEXT, _PAD = 13, 11, 8
+_FRAME = "#464646"
+_MOST_ENTRIES = 12
+# Matplotlib's caches of fonts are not made for threads.
+_one_at_a_time = threading.Lock()
 
 
 class Line(NamedTuple):
@@ -68,41 +76,43 @@ def line_plot(
   Raises:
     ValueError: no finite point at all.
   """
-  lines = [
-    Line(
-      *(
-        part if isinstance(part, str | None) else np.asarray(part, float)
-        for part in line
-      )
-    )
-    for line in lines
+  points = [
+    (np.asarray(line.x, float), np.asarray(line.y, float)) for line in lines
   ]
-  heights = [
-    part
-    for line in lines
-    for part in (line.y, line.low, line.high)
-    if part is not None
+  shown = [
+    np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not log_x)) for x, y in points
   ]
-  axes = _Axes(
-    size,
-    x_range or _range([line.x for line in lines], positive=log_x),
-    y_range or _range(heights, room=0.04),
-    log_x,
-  )
-  for index, line in enumerate(lines):
-    if line.low is not None and line.high is not None:
-      inside = np.isfinite(line.low) & np.isfinite(line.high)
-      x, low, high = (part[inside] for part in (line.x, line.low, line.high))
-      axes.fill(
-        np.concatenate([x, x[::-1]]),
-        np.concatenate([low, high[::-1]]),
-        _color(index),
-        opacity=0.2,
+  _require_any(shown)
+  with _one_at_a_time:
+    axes = _new_axes(size)
+    axes.margins(x=0.0, y=0.04)
+    if log_x:
+      axes.set_xscale("log", nonpositive="mask")
+    for index, ((x, y), good) in enumerate(zip(points, shown, strict=True)):
+      line, color = lines[index], _color(index)
+      if line.low is not None and line.high is not None:
+        low, high = np.asarray(line.low, float), np.asarray(line.high, float)
+        inside = np.isfinite(low) & np.isfinite(high) & ((x > 0) | (not log_x))
+        axes.fill_between(
+          x, low, high, where=inside, color=color, alpha=0.2, linewidth=0
+        )
+      # A point without neighbours has no line to be seen on.
+      beside = np.pad(good, 1)
+      alone = good & ~beside[:-2] & ~beside[2:]
+      axes.plot(
+        x,
+        np.where(good, y, np.nan),
+        color=color,
+        linewidth=2,
+        marker="o",
+        markersize=6,
+        markevery=np.flatnonzero(alone).tolist(),
       )
-  for index, line in enumerate(lines):
-    axes.line(line.x, line.y, _color(index))
-  axes.legend([(line.label, _color(i)) for i, line in enumerate(lines)])
-  return axes.finish(title, x_label, y_label)
+    axes.set(xlim=x_range, ylim=y_range)
+    if log_x:
+      _number_plainly(axes)
+    _add_legend(axes, [(line.label, _color(i)) for i, line in enumerate(lines)])
+    return _picture(axes, title, x_label, y_label)
 
 
 def histogram(
@@ -120,7 +130,7 @@ def histogram(
 
   Args:
     samples: label -> (n,) values.
-    bins: number of them over the range of all samples.
+    bins: number of them over the range of all samples and marks.
     title: above.
     x_label: below.
     marks: label -> x of an upright line, such as a threshold.
@@ -135,25 +145,26 @@ def histogram(
   marks = {label: x for label, x in (marks or {}).items() if math.isfinite(x)}
   values = [np.asarray(sample, float) for sample in samples.values()]
   values = [sample[np.isfinite(sample)] for sample in values]
-  low, high = _range([*values, np.array(list(marks.values()))])
-  edges = np.linspace(low, high, bins + 1)
-  shares = [
-    np.histogram(sample, edges)[0] / max(len(sample), 1) for sample in values
-  ]
-  top = max(share.max() for share in shares) or 1.0
-  axes = _Axes(size, (low, high), (0.0, top * 1.05))
-  x = np.repeat(edges, 2)
-  for index, share in enumerate(shares):
-    y = np.concatenate([[0.0], np.repeat(share, 2), [0.0]])
-    axes.fill(x, y, _color(index), opacity=0.35)
-    axes.line(x, y, _color(index))
-  for x in marks.values():
-    axes.line(np.array([x, x]), np.array([0.0, top * 1.05]), _FRAME)
-  axes.legend(
-    [(label, _color(index)) for index, label in enumerate(samples)]
-    + [(f"{label} {_number(x)}", _FRAME) for label, x in marks.items()]
-  )
-  return axes.finish(title, x_label, "share")
+  together = np.concatenate([*values, np.array(list(marks.values()))])
+  _require_any([np.ones(len(together), bool)])
+  edges = np.histogram_bin_edges(together, bins)
+  with _one_at_a_time:
+    axes = _new_axes(size)
+    axes.margins(x=0.0, y=0.05)
+    for index, sample in enumerate(values):
+      shares = np.histogram(sample, edges)[0] / max(len(sample), 1)
+      color = _color(index)
+      axes.stairs(shares, edges, fill=True, color=color, alpha=0.35)
+      axes.stairs(shares, edges, color=color, linewidth=2)
+    for x in marks.values():
+      axes.axvline(x, color=_FRAME, linewidth=2)
+    axes.set_ylim(bottom=0.0)
+    _add_legend(
+      axes,
+      [(label, _color(index)) for index, label in enumerate(samples)]
+      + [(f"{label} {x:.4g}", _FRAME) for label, x in marks.items()],
+    )
+    return _picture(axes, title, x_label, "share")
 
 
 def scatter(
@@ -180,223 +191,90 @@ def scatter(
     ValueError: no finite point at all.
   """
   points = np.asarray(points, float)
-  axes = _Axes(
-    size,
-    _range([points[:, 0]], room=0.04),
-    _range([points[:, 1]], room=0.04),
-  )
-  for (x, y), label in zip(points, labels, strict=True):
-    axes.dot(x, y, _color(int(label)))
-  axes.legend([(name, _color(label)) for label, name in enumerate(names)])
-  return axes.finish(title, "", "")
-
-
-def captioned(picture: np.ndarray, line: str) -> np.ndarray:
-  """The picture with a line of text above it, cut at its width.
-
-  Args:
-    picture: (h, w, 3) uint8.
-    line: to write.
-
-  Returns:
-    (h + 18, w, 3) uint8.
-  """
-  height, width = picture.shape[:2]
-  canvas = Image.new("RGB", (width, height + 18), "white")
-  ImageDraw.Draw(canvas).text(
-    (2, 9), line, "black", ImageFont.load_default(11), anchor="lm"
-  )
-  canvas.paste(Image.fromarray(picture), (0, 18))
-  return np.asarray(canvas)
-
-
-class _Axes:
-  """A canvas with a frame, and the way from data to its pixels."""
-
-  def __init__(
-    self,
-    size: tuple[int, int],
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
-    log_x: bool = False,
-  ):
-    height, width = size
-    left, top, right, bottom = _MARGINS
-    self._size = size
-    self._box = np.array([left, top, width - right, height - bottom]) * _FINE
-    self._x_range, self._y_range, self._log_x = x_range, y_range, log_x
-    self._image = Image.new("RGB", (width * _FINE, height * _FINE), "white")
-    self._draw = ImageDraw.Draw(self._image)
-    self._font = ImageFont.load_default(_TEXT * _FINE)
-    for axis, ticks in enumerate((self._x_ticks(), _ticks(*y_range))):
-      for tick in ticks:
-        self._tick(axis, tick)
-
-  def _place(self, x, y) -> np.ndarray:
-    """Data to fine pixels: (n, 2)."""
-    left, top, right, bottom = self._box
-    low, high = self._x_range
-    x = np.asarray(x, float)
-    if self._log_x:
-      with np.errstate(divide="ignore", invalid="ignore"):
-        x = np.log(x)
-      low, high = math.log(low), math.log(high)
-    across = (x - low) / (high - low)
-    low, high = self._y_range
-    up = (np.asarray(y, float) - low) / (high - low)
-    places = np.stack(
-      [left + across * (right - left), bottom - up * (bottom - top)], axis=-1
+  _require_any([np.isfinite(points).all(axis=1)])
+  with _one_at_a_time:
+    axes = _new_axes(size)
+    axes.margins(0.04)
+    axes.scatter(
+      *points.T,
+      s=36,
+      c=[_color(label) for label in np.asarray(labels).tolist()],
+      linewidths=0,
     )
-    # Far outside, Pillow's coordinates overflow.
-    return np.clip(places, -1e5, 1e5, where=np.isfinite(places), out=places)
-
-  def line(self, x, y, color) -> None:
-    places = self._place(x, y)
-    good = np.isfinite(places).all(axis=1)
-    for part in np.split(np.arange(len(good)), np.flatnonzero(~good)):
-      part = part[good[part]]
-      if len(part) == 1:
-        self.dot(np.asarray(x)[part[0]], np.asarray(y)[part[0]], color)
-      elif len(part):
-        self._inside(
-          lambda draw, part=part: draw.line(
-            [tuple(place) for place in places[part]],
-            color,
-            width=2 * _FINE,
-            joint="curve",
-          )
-        )
-
-  def fill(self, x, y, color, opacity: float) -> None:
-    places = self._place(x, y)
-    places = places[np.isfinite(places).all(axis=1)]
-    if len(places) > 2:
-      self._inside(
-        lambda draw: draw.polygon([tuple(place) for place in places], color),
-        opacity,
-      )
-
-  def dot(self, x, y, color) -> None:
-    px, py = self._place([x], [y])[0]
-    if math.isfinite(px) and math.isfinite(py):
-      radius = 3 * _FINE
-      self._draw.ellipse(
-        (px - radius, py - radius, px + radius, py + radius), color
-      )
-
-  def _inside(self, paint, opacity: float = 1.0) -> None:
-    """What `paint` draws, cut at the frame and made transparent."""
-    drawn = self._image.copy()
-    paint(ImageDraw.Draw(drawn))
-    box = tuple(int(side) for side in self._box)
-    mixed = Image.blend(self._image.crop(box), drawn.crop(box), opacity)
-    self._image.paste(mixed, box[:2])
-
-  def _x_ticks(self) -> list[float]:
-    if not self._log_x:
-      return _ticks(*self._x_range)
-    low, high = (math.log10(end) for end in self._x_range)
-    return [
-      10.0**power
-      for power in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
-    ]
-
-  def _tick(self, axis: int, value: float) -> None:
-    left, top, right, bottom = self._box
-    label, gap = _number(value), 5 * _FINE
-    if axis == 0:
-      x = self._place([value], [self._y_range[0]])[0, 0]
-      self._draw.line([(x, top), (x, bottom)], _GRID, width=_FINE)
-      self._write((x, bottom + gap), label, "ma")
-    else:
-      y = self._place([self._x_range[0]], [value])[0, 1]
-      self._draw.line([(left, y), (right, y)], _GRID, width=_FINE)
-      self._write((left - gap, y), label, "rm")
-
-  def _write(self, place, line: str, anchor: str) -> None:
-    self._draw.text(place, line, _FRAME, self._font, anchor=anchor)
-
-  def legend(self, entries: Sequence[tuple[str, tuple]]) -> None:
-    """In the emptiest corner; of more than twelve entries, the first."""
-    entries = [entry for entry in entries if entry[0]][:12]
-    if not entries:
-      return
-    row, gap = (_TEXT + 5) * _FINE, 6 * _FINE
-    width = 28 * _FINE + int(
-      max(self._draw.textlength(label, self._font) for label, _ in entries)
-    )
-    height = row * len(entries) + gap
-    x1, y1, x2, y2 = self._box
-    corners = [
-      (x, y)
-      for x in (x2 - gap - width, x1 + gap)
-      for y in (y1 + gap, y2 - gap - height)
-    ]
-    # Lines are darker than the grid.
-    dark = np.asarray(self._image).min(axis=-1) < min(_GRID)
-    left, top = min(
-      corners,
-      key=lambda at: dark[at[1] : at[1] + height, at[0] : at[0] + width].sum(),
-    )
-    self._inside(
-      lambda draw: draw.rectangle(
-        (left, top, left + width, top + height), "white"
-      ),
-      0.8,
-    )
-    for index, (label, color) in enumerate(entries):
-      y = top + gap / 2 + row * (index + 0.5)
-      self._draw.line([(left, y), (left + 18 * _FINE, y)], color, 4 * _FINE)
-      self._write((left + 24 * _FINE, y), label, "lm")
-
-  def finish(self, title: str, x_label: str, y_label: str) -> np.ndarray:
-    left, top, right, bottom = (int(side) for side in self._box)
-    self._draw.rectangle((left, top, right, bottom), None, _FRAME, _FINE)
-    middle = (left + right) / 2
-    self._write((middle, top / 2), title, "mm")
-    self._write((middle, self._image.height - 4 * _FINE), x_label, "md")
-    if y_label:
-      length = int(self._draw.textlength(y_label, self._font)) + 1
-      strip = Image.new("RGB", (length, (_TEXT + 6) * _FINE), "white")
-      ImageDraw.Draw(strip).text((0, 0), y_label, _FRAME, self._font)
-      strip = strip.rotate(90, expand=True)
-      self._image.paste(strip, (_FINE, (top + bottom - length) // 2))
-    size = self._size[::-1]
-    return np.asarray(self._image.resize(size, Image.Resampling.BOX))
+    _add_legend(axes, [(name, _color(i)) for i, name in enumerate(names)])
+    return _picture(axes, title, "", "")
 
 
-def _color(index: int) -> tuple[int, int, int]:
-  colors = overlays.palette(255)
-  return tuple(int(part) for part in colors[1 + index % 254])
-
-
-def _range(
-  arrays: Sequence[np.ndarray], room: float = 0.0, positive: bool = False
-) -> tuple[float, float]:
-  """Ends of all finite values, and a share of room beyond both."""
-  values = np.concatenate([np.ravel(array) for array in arrays])
-  values = values[np.isfinite(values) & ((values > 0) | (not positive))]
-  if not len(values):
+def _require_any(shown: Sequence[np.ndarray]) -> None:
+  if not any(good.any() for good in shown):
     raise ValueError("nothing to plot: no finite value")
-  low, high = float(values.min()), float(values.max())
-  if low == high:
-    low, high = (low / 2, low * 2) if positive else (low - 0.5, low + 0.5)
-  extra = room * (high - low)
-  return low - extra, high + extra
 
 
-def _ticks(low: float, high: float) -> list[float]:
-  """Round numbers from low to high, four to ten of them.
+def _new_axes(size: tuple[int, int]) -> "Axes":
+  """The axes of a figure of (height, width) pixels, with a grid."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
 
-  >>> _ticks(0.0, 1.0)
-  [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-  """
-  rough = (high - low) / 5
-  power = 10.0 ** math.floor(math.log10(rough))
-  step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
-  first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-  return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
+  height, width = size
+  figure = Figure(
+    figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained"
+  )
+  figure.get_layout_engine().set(w_pad=_PAD / _DPI, h_pad=_PAD / _DPI)
+  FigureCanvasAgg(figure)
+  axes = figure.subplots()
+  axes.set_axisbelow(True)
+  axes.grid(color="#e1e1e1", linewidth=1)
+  axes.ticklabel_format(useOffset=False)
+  axes.tick_params(color=_FRAME, labelcolor=_FRAME, labelsize=_TICK_TEXT)
+  axes.spines[:].set_color(_FRAME)
+  return axes
 
 
-def _number(value: float) -> str:
-  return f"{value:.4g}"
+def _number_plainly(axes: "Axes") -> None:
+  """Ticks of a logarithmic x axis: 0.001, 0.01, ... or 5, 10, 20, ..."""
+  from matplotlib import ticker
+
+  low, high = axes.get_xlim()
+  steps = (1, 2, 5) if high / low < 1000 else (1,)
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=steps))
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+  axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+
+
+def _add_legend(axes: "Axes", entries: Sequence[tuple[str, object]]) -> None:
+  """Adds the emptiest place's legend; of many entries, the first ones'."""
+  from matplotlib.lines import Line2D
+
+  entries = [entry for entry in entries if entry[0]][:_MOST_ENTRIES]
+  if not entries:
+    return
+  legend = axes.legend(
+    [Line2D([], [], color=color, linewidth=4) for _, color in entries],
+    [label for label, _ in entries],
+    loc="best",
+    fontsize=_TEXT,
+    labelcolor=_FRAME,
+  )
+  for text in legend.get_texts():
+    text.set_parse_math(False)
+
+
+def _picture(
+  axes: "Axes", title: str, x_label: str, y_label: str
+) -> np.ndarray:
+  """The figure of axes that are complete: (height, width, 3) uint8."""
+  # Names of classes and metrics are no formulas.
+  text = {"color": _FRAME, "fontsize": _TEXT, "parse_math": False}
+  axes.set_title(title, text)
+  axes.set_xlabel(x_label, text)
+  axes.set_ylabel(y_label, text)
+  canvas = axes.get_figure().canvas
+  with warnings.catch_warnings():
+    # Of names in letters that the font lacks: they are drawn as boxes.
+    warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+    canvas.draw()
+  return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _color(index: int) -> tuple[float, float, float]:
+  return tuple(overlays.palette(255)[1 + index % 254] / 255)

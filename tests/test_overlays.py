@@ -69,3 +69,11 @@ def test_grid_of_sizes():
   assert grid.shape == (10, 12, 3)
   assert (grid[:5, 6:8] == 1).all() and (grid[:5, 8:] == 255).all()
   assert (grid[5:, 6:] == 255).all()
+
+
+def test_captions_are_added_above():
+  picture = np.full((20, 60, 3), 7, np.uint8)
+  captioned = overlays.captioned(picture, "0.31 a.png")
+  assert captioned.shape == (38, 60, 3)
+  np.testing.assert_array_equal(captioned[18:], picture)
+  assert (captioned[:18] < 128).any()

@@ -118,7 +118,7 @@ class ScoredPairs:
     columns = []
     for title, chosen in (("same, far", alike), ("different, near", others)):
       cells = [
-        plots.captioned(
+        overlays.captioned(
           np.concatenate(
             [
               overlays.thumbnail(images[int(index[pair])]["image"], size)
