@@ -109,6 +109,7 @@ def find(path: str, which: str, best_metric: str, best_mode: str) -> str:
     UserError: there is no such checkpoint, or it is damaged.
   """
   root = paths.resolve(path)
+  paths.check_takes_checkpoints(root)
   if (root / "state").exists():
     return _intact(root, "")
   folder = root / FOLDER

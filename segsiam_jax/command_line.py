@@ -1,5 +1,6 @@
 """What the command line prints, and how it ends. Imports nothing heavy."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -52,6 +53,12 @@ def _without_closed_loops(ignored: Any) -> None:
     sys.__unraisablehook__(ignored)
 
 
+def say(line: str) -> None:
+  """Prints a line on stderr, which may be closed or full."""
+  with contextlib.suppress(OSError):
+    print(line, file=sys.stderr, flush=True)
+
+
 def run(function: Callable[[], None], argv: list[str]) -> None:
   """Runs a command, and ends the process with the code of how it went."""
   log_to_stderr()
@@ -60,14 +67,14 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
       raise UserError(f"{argv[1]!r} is not a flag; see --help")
     function()
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
+    say(f"error: {error}")
     sys.exit(EXIT_BAD_INPUT)
   except Preempted as stop:
     told = "interrupted" if stop.exit_code == EXIT_INTERRUPTED else "preempted"
-    print(f"{told}: saved at {stop}; run again to go on", file=sys.stderr)
+    say(f"{told}: saved at {stop}; run again to go on")
     sys.exit(stop.exit_code)
   except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
+    say("interrupted")
     sys.exit(EXIT_INTERRUPTED)
   except OSError as error:
     if error.errno not in (*_NO_ROOM, *_NO_FILE):
@@ -76,7 +83,7 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     room = "make room, and run again to go on"
     advice = room if error.errno in _NO_ROOM else "name another, or repair it"
     told = UserError(f"{where}{error.strerror}; {advice}")
-    print(f"error: {told}", file=sys.stderr)
+    say(f"error: {told}")
     sys.exit(EXIT_BAD_INPUT)
 
 
@@ -91,11 +98,11 @@ def parse_flags(argv: list[str]) -> list[str]:
       flags.FLAGS.config.keys()  # A file that is missing raises only when used.
     return rest
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
+    say(f"error: {error}")
     sys.exit(EXIT_BAD_INPUT)
   except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
     # A config file that raises comes as one of the last three.
-    print(f"error: {_in_a_line(error)}", file=sys.stderr)
+    say(f"error: {_in_a_line(error)}")
     sys.exit(EXIT_BAD_INPUT)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import sys
 from collections.abc import Iterator
 from typing import IO
 
@@ -82,11 +83,8 @@ def make_writable(flag: str, folder: str, process_index: int = 0) -> None:
     process_index: keeps the processes' proofs apart.
   """
   path = resolve(folder)
-  if flag == "--workdir" and "\\" in os.fspath(path):
-    raise UserError(
-      f"{flag}={folder}: checkpoints cannot be kept below a name with a "
-      "backslash; choose another folder"
-    )
+  if flag == "--workdir":
+    check_takes_checkpoints(path, f"{flag}=")
   try:
     path.mkdir(parents=True, exist_ok=True)
     proof = path / f".write_test_{process_index}"
@@ -97,3 +95,27 @@ def make_writable(flag: str, folder: str, process_index: int = 0) -> None:
       f"{flag}={folder}: cannot write there ({error.strerror or error}); "
       "choose another folder"
     ) from error
+
+
+def check_takes_checkpoints(path: epath.Path, flag: str = "") -> None:
+  """Raises `UserError` if the library of checkpoints cannot have such a name.
+
+  Args:
+    path: absolute.
+    flag: such as '--workdir=', for the error.
+  """
+  name, hint = os.fspath(path), "choose another folder"
+  problem = "a backslash" if "\\" in name else ""
+  try:
+    same = name.encode() == os.fsencode(name)
+  except UnicodeEncodeError:
+    same = False
+  if not same:
+    problem = "characters that are not UTF-8"
+    if sys.getfilesystemencoding() != "utf-8":
+      hint = f"set PYTHONUTF8=1, or {hint}"
+  if problem:
+    raise UserError(
+      f"{flag}{name}: checkpoints cannot be kept below a name with {problem}; "
+      f"{hint}"
+    )

@@ -1,6 +1,6 @@
-"""Settings of the process that make training on a CPU faster.
+"""Settings of the process, first of all those that make a CPU faster.
 
-Both come from the environment, and are read before Python code runs or before
+They come from the environment, and are read before Python code runs or before
 JAX touches a device:
 
 - XLA hands convolutions to YNNPACK, whose are half as fast as XLA's own; for
@@ -8,6 +8,8 @@ JAX touches a device:
 - Every step returns its temporaries to the system and faults them in again.
   With huge pages that costs little. The C library reads this setting when a
   process starts, so the process replaces itself once.
+- Names of files are UTF-8 to the libraries that write checkpoints. Where the
+  locale says otherwise, Python's UTF-8 mode does, which takes the same restart.
 
 docs/benchmarks.md has the figures. What the user has set stays.
 """
@@ -24,6 +26,7 @@ _YNN_VALUE = "-individual_convolution"
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _HUGE_PAGES_FILE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _ACCELERATORS = ("nvidia0", "nvidiactl", "accel0", "vfio/0", "kfd")
+_UTF8 = "PYTHONUTF8"
 # The id of the process that has replaced itself.
 _RESTARTED = "SEGSIAM_JAX_RESTARTED"
 
@@ -41,13 +44,16 @@ def configure() -> bool:
   is_list = not flags.strip() or flags.lstrip().startswith("-")
   if is_list and _YNN_FLAG not in flags and _jaxlib_knows(_YNN_FLAG):
     os.environ["XLA_FLAGS"] = f"{flags} --{_YNN_FLAG}={_YNN_VALUE}".strip()
+  starts_anew = False
+  if sys.getfilesystemencoding() != "utf-8" and _UTF8 not in os.environ:
+    os.environ[_UTF8], starts_anew = "1", True
   tunables = os.environ.get("GLIBC_TUNABLES", "")
-  if _HUGE_PAGES in tunables or not _huge_pages_help():
-    return False
-  os.environ["GLIBC_TUNABLES"] = ":".join(
-    filter(None, (tunables, f"{_HUGE_PAGES}=1"))
-  )
-  return True
+  if _HUGE_PAGES not in tunables and _huge_pages_help():
+    os.environ["GLIBC_TUNABLES"] = ":".join(
+      filter(None, (tunables, f"{_HUGE_PAGES}=1"))
+    )
+    starts_anew = True
+  return starts_anew
 
 
 def configure_and_restart() -> None:
@@ -56,6 +62,7 @@ def configure_and_restart() -> None:
   The new program has the same process id, arguments and standard streams. Call
   it first thing in a command: what the program has done so far is lost.
   """
+  open_streams()
   if (
     configure()
     and os.environ.get(_RESTARTED) != str(os.getpid())
@@ -65,6 +72,23 @@ def configure_and_restart() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def open_streams() -> None:
+  """Opens the standard streams that are closed, to nowhere.
+
+  Otherwise the next files that are opened get their numbers, and what libraries
+  print ends up in those files.
+  """
+  for number, name in enumerate(("stdin", "stdout", "stderr")):
+    try:
+      os.fstat(number)
+    except OSError:
+      # The lowest number that is free, which is this one.
+      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if getattr(sys, name) is None:
+      mode = "w" if number else "r"
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _jaxlib_knows(flag: str) -> bool:

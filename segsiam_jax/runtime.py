@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segsiam_jax.errors import Preempted, UserError
+from segsiam_jax.errors import Preempted, UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
@@ -70,9 +70,28 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def all_devices(*, local: bool = False) -> list[jax.Device]:
+  """The devices of all processes, or with `local` those of this one.
+
+  Raises:
+    UserError: there are none of the platform that JAX_PLATFORMS names.
+  """
+  try:
+    return jax.local_devices() if local else jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    named = os.environ.get("JAX_PLATFORMS", "")
+    what = f"JAX_PLATFORMS={named}: " if named else ""
+    # JAX finds a plugin without a device, and then asserts that there is one.
+    why = first_line(error) if str(error) else "this machine has no such device"
+    raise UserError(
+      f"{what}no device to run on ({why}); unset JAX_PLATFORMS to take what is "
+      "there, or install JAX for the device, such as 'jax[cuda12]'"
+    ) from error
+
+
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
   """A mesh of all devices (or of `devices`) along the axis 'data'."""
-  devices = jax.devices() if devices is None else devices
+  devices = all_devices() if devices is None else devices
   # Auto: the compiler places what is not said; Explicit is JAX's default.
   return jax.make_mesh(
     (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices

@@ -1,6 +1,8 @@
 """Paths as users type them: characters of patterns, and the home folder."""
 
+import os
 import shutil
+import sys
 
 import pytest
 
@@ -49,6 +51,43 @@ def test_a_backslash_is_refused_before_anything_is_written(tmp_path):
   assert not list(tmp_path.iterdir())
   paths.make_writable("--output", str(tmp_path / "a\\b"))
   assert (tmp_path / "a\\b").is_dir()
+
+
+def test_names_that_are_not_utf_8(tmp_path, monkeypatch):
+  """Libraries of checkpoints take UTF-8 alone; everything else takes any."""
+  name = os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff")
+  for function in (
+    lambda: paths.make_writable("--workdir", name),
+    lambda: checkpoint.find(name, "best", "", "max"),
+  ):
+    with pytest.raises(UserError, match="not UTF-8; choose another"):
+      function()
+  assert not list(tmp_path.iterdir())
+  paths.make_writable("--output", name)
+  assert len(list(tmp_path.iterdir())) == 1
+  paths.make_writable("--workdir", str(tmp_path / "r\xfcn"))
+  # As a locale without UTF-8 has it.
+  monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+  with pytest.raises(UserError, match="set PYTHONUTF8=1"):
+    paths.make_writable("--workdir", name)
+
+
+def test_examples_whose_names_are_not_utf_8(blobs, tiny_config, tmp_path):
+  for kind in ("images", "masks"):
+    for split in ("train", "test"):
+      folder = tmp_path / "data" / split / kind
+      shutil.copytree(blobs / split / kind, folder)
+      os.rename(folder / "001.png", os.fsencode(folder) + b"/\xff.png")
+  tiny_config.data.dir = str(tmp_path / "data")
+  tiny_config.train.num_steps = tiny_config.train.eval_every = 1
+  workdir = str(tmp_path / "run")
+  train.train_and_evaluate(tiny_config, workdir)
+  # The data are the same ones for a run that goes on.
+  train.train_and_evaluate(tiny_config, workdir)
+  images = f"{tiny_config.data.dir}/test/images"
+  assert predict.predict(tiny_config, workdir, [images]) == 5
+  labels = os.fsencode(tmp_path / "run/predictions/labels")
+  assert b"\xff.png" in os.listdir(labels)
 
 
 def test_home(tiny_config, blobs, tmp_path, monkeypatch):

@@ -58,6 +58,43 @@ def test_other_settings_of_the_user_are_kept(on_a_cpu, monkeypatch):
   )
 
 
+def test_utf_8_in_any_locale(on_a_cpu, monkeypatch):
+  monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+  monkeypatch.delenv("PYTHONUTF8", raising=False)
+  assert not process.configure() and "PYTHONUTF8" not in os.environ
+  monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+  assert process.configure() and os.environ["PYTHONUTF8"] == "1"
+  monkeypatch.setenv("PYTHONUTF8", "0")
+  assert not process.configure() and os.environ["PYTHONUTF8"] == "0"
+
+
+CLOSED = """
+import os, sys
+from segsiam_jax import process
+process.open_streams()
+file = open(sys.argv[1], "w")
+assert file.fileno() > 2
+print("to stdout", flush=True)
+print("to stderr", file=sys.stderr, flush=True)
+os.write(2, b"of a library")
+assert sys.stdin.read() == ""
+file.write("mine")
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_opened_to_nowhere(tmp_path, closed):
+  """No file gets the number of one, and what is printed ends nothing."""
+  command = f'"$0" "$@" {closed}'
+  done = subprocess.run(
+    ["bash", "-c", command, sys.executable, "-c", CLOSED, tmp_path / "file"],
+    stdin=subprocess.DEVNULL,
+    cwd=pathlib.Path(__file__).parents[1],
+  )
+  assert done.returncode == 0
+  assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_file_of_flags_is_left_alone(on_a_cpu, monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", "/etc/xla_flags")
   process.configure()

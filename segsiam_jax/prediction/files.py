@@ -77,8 +77,9 @@ _key = listing.same_but_case
 
 def _cut(stem: str, end: str) -> str:
   """The stem and its end, the stem cut to what file systems allow."""
-  most = _MOST_BYTES - len(end)
-  return os.fsencode(stem)[:most].decode(errors="ignore") + end
+  while len(os.fsencode(stem)) > _MOST_BYTES - len(end):
+    stem = stem[:-1]
+  return stem + end
 
 
 def _images_of(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -149,7 +149,7 @@ class _Finder:
       stretch=data.stretch,
     )
     # One image a call, which one device works on.
-    self._mesh = runtime.make_mesh(jax.local_devices()[:1])
+    self._mesh = runtime.make_mesh(runtime.all_devices(local=True)[:1])
     self._backend = config.backend
     spec = {
       name: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)

@@ -43,7 +43,7 @@ class Probabilities:
     self._row_size = inputs.image_size(config, train=False)
     self._window = tuple(settings.window) if any(settings.window) else None
     self._overlap, self._blend = settings.overlap, settings.blend
-    devices = jax.local_devices()
+    devices = runtime.all_devices(local=True)
     # A whole image is one row, which one device works on.
     self._mesh = runtime.make_mesh(devices if self._window else devices[:1])
     self._backend = config.backend

@@ -129,7 +129,7 @@ class Embedder:
     size, channels = tuple(config.data.image_size), config.data.channels
     self._fit = SiameseRows(size, channels, config.data.fit)
     self._head = config.model.head
-    mesh = runtime.make_mesh(jax.local_devices())
+    mesh = runtime.make_mesh(runtime.all_devices(local=True))
     self._mesh = mesh
     self._rows = -(-config.predict.batch_size // mesh.size) * mesh.size
     shape = (*size, channels)
