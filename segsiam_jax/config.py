@@ -5,19 +5,29 @@ it says only what makes the experiment. `validate` runs before any device is
 touched. The fields themselves are in `segsiam_jax.fields`.
 """
 
-import ast
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections.config_flags import config_path
+from ml_collections.config_flags.tuple_parser import TupleParser
 
-from segsiam_jax.errors import UserError, first_line, nearest, shown
+from segsiam_jax.errors import UserError, nearest, shown
 from segsiam_jax.fields import common, instance, semantic, siamese
 from segsiam_jax.fields.base import Field, one_of
 
 # A task's module has FIELDS, MODELS, EMPTY and check.
 _TASKS = {"instance": instance, "semantic": semantic, "siamese": siamese}
 
+# How the command line reads the value of a field, by the field's type.
+_PARSERS: dict[type, flags.ArgumentParser] = {
+  bool: flags.BooleanParser(),
+  int: flags.IntegerParser(),
+  float: flags.FloatParser(),
+  str: flags.ArgumentParser(),
+  tuple: TupleParser(),
+}
 
 # Of torchvision's ImageNet weights, in 0..255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -117,20 +127,11 @@ def override(config: ml_collections.ConfigDict, assignment: str) -> None:
     close = nearest(name, values, cutoff=0.5)
     hint = f"; did you mean {close}?" if close else ""
     raise UserError(f"{assignment!r}: expected FIELD=VALUE of a config{hint}")
-  value = text
-  if not isinstance(values[name], str):
-    try:
-      value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      raise UserError(f"{assignment!r}: {text!r} is no value") from None
-  *sections, last = name.split(".")
-  node = config
-  for section in sections:
-    node = node[section]
+  kind = config_path.get_type(name, config)
   try:
-    node[last] = value
-  except TypeError as error:
-    raise UserError(f"{assignment!r}: {first_line(error)}") from error
+    config_path.set_value(name, config, _PARSERS[kind].parse(text))
+  except (ValueError, TypeError):
+    raise UserError(f"{assignment!r}: expected {kind.__name__}") from None
 
 
 def validate(config: ml_collections.ConfigDict) -> None:

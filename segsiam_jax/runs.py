@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from flax import traverse_util
 
 from segsiam_jax import (
   checkpoint,
@@ -171,7 +172,10 @@ def check_same_run(
   saved = workdir_config.read(workdir)
   if saved is None:
     return None
-  before, now = _flat(_plain(saved)), _flat(_plain(config))
+  before, now = (
+    traverse_util.flatten_dict(_plain(each), sep=".")
+    for each in (saved, config)
+  )
   changed = [
     name
     for name in sorted({*before, *now})
@@ -193,13 +197,3 @@ def check_same_run(
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Nested dictionaries as JSON would give them back."""
   return json.loads(config.to_json_best_effort())
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat

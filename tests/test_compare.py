@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from typing import NamedTuple
@@ -136,9 +137,33 @@ def test_override_is_like_the_flag(tiny_config):
   assert tiny_config.train.num_steps == 7
   assert tiny_config.data.train_split == "train[:50%]"
   assert tuple(tiny_config.data.image_size) == (16, 8)
-  for wrong in ("train.num_step=7", "train.num_steps", "train.num_steps=x"):
-    with pytest.raises(UserError):
-      override(tiny_config, wrong)
+  override(tiny_config, "optimizer.nesterov=true")
+  override(tiny_config, "optimizer.learning_rate=1")
+  override(tiny_config, "data.class_names=cell")
+  assert tiny_config.optimizer.nesterov is True
+  assert tiny_config.optimizer.learning_rate == 1.0
+  assert tiny_config.data.class_names == ("cell",)
+
+
+@pytest.mark.parametrize(
+  "wrong, told",
+  [
+    ("train.num_step=7", "did you mean train.num_steps"),
+    ("train.num_steps", "expected FIELD=VALUE"),
+    ("train=7", "expected FIELD=VALUE"),
+    ("train.num_steps=x", "'train.num_steps=x': expected int"),
+    ("train.num_steps=7.5", "expected int"),
+    ("optimizer.learning_rate=", "expected float"),
+    ("optimizer.nesterov=2", "expected bool"),
+    ("data.image_size=(16, 8", "expected tuple"),
+  ],
+)
+def test_a_wrong_override_changes_nothing(tiny_config, wrong, told):
+  before = tiny_config.to_json_best_effort()
+  with pytest.raises(UserError, match=re.escape(told)) as caught:
+    override(tiny_config, wrong)
+  assert "\n" not in str(caught.value)
+  assert tiny_config.to_json_best_effort() == before
 
 
 @pytest.mark.parametrize(
