@@ -362,5 +362,7 @@ EXEMPT = {
   "metrics.segmentation.ConfusionMatrix.compute": _STATES,
   "metrics.segmentation.ConfusionMatrix.empty": "no arrays",
   "ops.augment.elastic_field": "no arrays",
+  "ops.augment.positions": "a part of `warp` and `distort`, tried there",
+  "ops.augment.rotation": "a part of `warp` and `distort`, tried there",
   "ops.pixels.expand_trailing": "the check of `where`, tried with the losses",
 }

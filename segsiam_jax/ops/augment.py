@@ -11,7 +11,8 @@ fit out of range. Shapes that do not fit are a ValueError. A NaN of an image
 stays one wherever it is sampled; a NaN position has any label.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import dm_pix
 import jax
@@ -20,6 +21,9 @@ import numpy as np
 
 from segsiam_jax.ops.labels import to_classes
 from segsiam_jax.ops.shapes import check_shapes
+
+# 2 x 2 numbers: an array, or tuples of scalars.
+Matrix = Any
 
 # A probability in float32: the type of what is drawn and compared with it.
 _HALF = np.float32(0.5)
@@ -142,9 +146,7 @@ def warp(
     )
   angle = jnp.deg2rad(jnp.float32(settings.rotate))
   angle *= _uniform(rotate_key, (), -1.0, 1.0)
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  grid_y = cos * ys[:, None] - sin * xs + center_y
-  grid_x = sin * ys[:, None] + cos * xs + center_x
+  offsets = [(center_y, center_x)]
   if bends:
     field = elastic_field(
       bend_key,
@@ -152,11 +154,44 @@ def warp(
       sigma=settings.elastic_sigma,
       grid=settings.elastic_grid,
     )
-    grid_y, grid_x = grid_y + field[..., 0], grid_x + field[..., 1]
+    offsets.append((field[..., 0], field[..., 1]))
+  grid_y, grid_x = positions(ys, xs, rotation(angle), offsets)
   return (
     sample(image, grid_y, grid_x),
     sample_nearest(label, grid_y, grid_x),
   )
+
+
+def rotation(angle: jax.Array) -> Matrix:
+  """The matrix that turns (y, x) by an angle in radians, () float32."""
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  return (cos, -sin), (sin, cos)
+
+
+def positions(
+  ys: jax.Array,
+  xs: jax.Array,
+  matrix: Matrix,
+  offsets: Sequence[tuple[jax.Array | float, jax.Array | float]],
+) -> tuple[jax.Array, jax.Array]:
+  """Where in an image the pixels of a warped one come from.
+
+  Args:
+    ys: (h,) float32 rows of the result, counted from where the origin lies.
+    xs: (w,) float32 columns.
+    matrix: maps (y, x) of the result to the image.
+    offsets: (dy, dx), each () or (h, w) float32, added in turn: the origin in
+      the image, a shift, an elastic field.
+
+  Returns:
+    Rows and columns in the image, (h, w) float32 each.
+  """
+  ys = ys[:, None]
+  grid_y = matrix[0][0] * ys + matrix[0][1] * xs
+  grid_x = matrix[1][0] * ys + matrix[1][1] * xs
+  for dy, dx in offsets:
+    grid_y, grid_x = grid_y + dy, grid_x + dx
+  return grid_y, grid_x
 
 
 def elastic_field(

@@ -136,17 +136,14 @@ def _warp(key: jax.Array, image: jax.Array, settings: Distortion) -> jax.Array:
   angle = jnp.deg2rad(jnp.float32(settings.rotate)) * draws[2]
   shear = settings.shear * draws[3:5]
   shift = settings.translate * draws[5:] * np.float32([height, width])
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
   # From where in the image each pixel of the result comes.
-  matrix = jnp.array([[cos, -sin], [sin, cos]])
+  matrix = jnp.array(augment.rotation(angle))
   matrix = matrix @ jnp.array([[1.0, shear[0]], [shear[1], 1.0]])
   matrix = jnp.matmul(
     matrix, jnp.diag(1.0 / scale), precision=jax.lax.Precision.HIGHEST
   )
-  ys = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-  xs = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
-  grid_y = matrix[0, 0] * ys + matrix[0, 1] * xs + (height - 1) / 2 + shift[0]
-  grid_x = matrix[1, 0] * ys + matrix[1, 1] * xs + (width - 1) / 2 + shift[1]
+  center_y, center_x = (height - 1) / 2, (width - 1) / 2
+  offsets = [(center_y, center_x), (shift[0], shift[1])]
   if bends:
     field = augment.elastic_field(
       bend_key,
@@ -154,7 +151,13 @@ def _warp(key: jax.Array, image: jax.Array, settings: Distortion) -> jax.Array:
       sigma=settings.elastic_sigma,
       grid=settings.elastic_grid,
     )
-    grid_y, grid_x = grid_y + field[..., 0], grid_x + field[..., 1]
+    offsets.append((field[..., 0], field[..., 1]))
+  grid_y, grid_x = augment.positions(
+    jnp.arange(height, dtype=jnp.float32) - center_y,
+    jnp.arange(width, dtype=jnp.float32) - center_x,
+    matrix,
+    offsets,
+  )
   warped = augment.sample(image, grid_y, grid_x)
   if settings.fill == "zero":
     inside = (grid_y > -1) & (grid_y < height)
