@@ -52,7 +52,7 @@ def get_config(arg: str = ""):
   if arg == "debug":
     on_digit_scenes(config)
     config.data.workers = 0
-    config.model.depth = 18
+    config.model.encoder = "resnet18"
     shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")

@@ -38,7 +38,7 @@ def get_config(arg: str = ""):
   config.train.best_metric = "mean_iou"
   if arg == "debug":
     on_digit_scenes(config)
-    config.model.depth = 18
+    config.model.encoder = "resnet18"
     shorten(config)
   elif arg:
     raise ValueError(f"{arg!r} is not 'debug'")

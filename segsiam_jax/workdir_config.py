@@ -56,7 +56,7 @@ def read(workdir: str) -> ml_collections.ConfigDict | None:
   if not isinstance(saved, dict):
     raise UserError(f"{file}: not a config; fix it, or give --config")
   try:
-    config = ml_collections.ConfigDict(_tuples(saved))
+    config = ml_collections.ConfigDict(_renamed(_tuples(saved)))
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(
       f"{file}: not a config ({first_line(error)}); fix it, or give --config"
@@ -90,6 +90,18 @@ def _fill(
     elif name not in config:
       config[name] = value
       yield prefix + name
+
+
+def _renamed(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+  """With the names that fields have today, where they had others."""
+  model = saved.get("model")
+  if isinstance(model, dict) and "encoder" not in model:
+    # Detectors and 'fcn_resnet' had ResNets alone.
+    of_resnet = {"instance": "encoder_depth", "fcn_resnet": "depth"}
+    for owner in (saved.get("task"), model.get("name")):
+      if of_resnet.get(owner) in model:
+        model["encoder"] = f"resnet{model.pop(of_resnet[owner])}"
+  return saved
 
 
 def _tuples(tree: Any) -> Any:

@@ -27,6 +27,7 @@ LAYERS = (
     "overlays",
     "plots",
     "fields",
+    "parts",
     "config",
     "command_line",
     "process",

@@ -6,6 +6,7 @@ import ml_collections
 
 from segsiam_jax.fields import semantic
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
+from segsiam_jax.fields.encoders import WITH_PYRAMID, check_option
 
 DATA_SETS = (
   "digit_scenes/classes",
@@ -15,7 +16,6 @@ DATA_SETS = (
   "lvis",
   "coco/2017",
 )
-RESNETS = (10, 18, 34, 50, 101)
 NORMS = ("batch", "group", "none")
 # Without masks.
 _BOXES_ALONE = ("coco/2017",)
@@ -115,15 +115,17 @@ _MASKS: dict[str, Field] = {
 }
 
 _DETECTOR: dict[str, Field] = {
-  "model.encoder_depth": Field(50, "of the ResNet", one_of(*RESNETS)),
-  "model.encoder_width": Field(64, "of its stem", within(1)),
+  "model.encoder": Field("resnet50", "the backbone", one_of(*WITH_PYRAMID)),
+  "model.encoder_width": Field(
+    0, "channels of its first level; 0 for the published", within(0)
+  ),
   "model.norm": Field(
     "frozen",
-    "of the ResNet; 'frozen' needs pretrained weights",
+    "of the encoder; 'frozen' needs pretrained weights",
     one_of(*NORMS, "frozen"),
   ),
   "model.norm_epsilon": Field(
-    1e-5, "of the ResNet's norms; 0 for torchvision's COCO weights", within(0)
+    1e-5, "of a ResNet's norms; 0 for torchvision's COCO weights", within(0)
   ),
   "model.head_norm": Field("none", "of pyramid and heads", one_of(*NORMS)),
   "model.width": Field(256, "channels of the pyramid", within(1)),
@@ -214,3 +216,4 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     )
   if config.model.name == "mask_rcnn" and data.name in _BOXES_ALONE:
     fail("data.name", "has no masks; config.model.name = 'faster_rcnn' will do")
+  check_option(config, "encoder_width", "base_width", fail)

@@ -3,16 +3,12 @@
 import ml_collections
 
 from segsiam_jax.fields.base import Fail, Field, one_of, within
-
-ENCODERS = (
-  "plain",
-  "resnet10",
-  "resnet18",
-  "resnet34",
-  "resnet50",
-  "resnet101",
-  "vgg16",
-  "vgg16_bn",
+from segsiam_jax.fields.encoders import (
+  ENCODERS,
+  FIXED,
+  check_option,
+  halvings,
+  takers,
 )
 
 _NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
@@ -76,9 +72,11 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.dropout": Field(0.5, "rate after both", within(0, 0.99)),
   },
   "fcn_resnet": {
-    "model.depth": Field(50, "of the ResNet", one_of(18, 34, 50, 101)),
-    "model.base_width": Field(64, "channels of the ResNet's stem", within(1)),
-    "model.auxiliary": Field(True, "a head on the third stage, too"),
+    "model.encoder": Field("resnet50", "ResNets keep stride 8", one_of(*FIXED)),
+    "model.base_width": Field(
+      0, "channels of its first level; 0 for the published", within(0)
+    ),
+    "model.auxiliary": Field(True, "a head on the last but one level, too"),
     "model.norm": _NORM,
     "model.remat": _REMAT,
   },
@@ -91,6 +89,8 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     _check_unet(config, fail)
   elif len(config.data.image_size) == 3:
     fail("model.name", "only 'unet' and 'unet_plus_plus' take volumes")
+  if config.model.name == "fcn_resnet":
+    check_option(config, "base_width", "base_width", fail)
 
 
 def _check_unet(config: ml_collections.ConfigDict, fail: Fail) -> None:
@@ -99,29 +99,29 @@ def _check_unet(config: ml_collections.ConfigDict, fail: Fail) -> None:
     for name in ("depth", "base_width", "pool_depth"):
       if model[name] != _UNET[f"model.{name}"].default:
         fail(f"model.{name}", "only model.encoder = 'plain' takes it")
-  halvings = model.depth if model.encoder == "plain" else 5
-  if len(model.decoder_channels) not in (0, halvings):
+  times = halvings(model.encoder, model.depth)
+  if len(model.decoder_channels) not in (0, times):
     fail(
       "model.decoder_channels",
-      f"expected {halvings} numbers for encoder {model.encoder!r}, or ()",
+      f"expected {times} numbers for encoder {model.encoder!r}, or ()",
     )
   *depth, height, width = config.data.image_size
-  if min(height, width) < 2**halvings:
+  if min(height, width) < 2**times:
     fail(
       "data.image_size",
-      f"a U-Net that halves it {halvings} times needs at least "
-      f"{2**halvings} pixels; use larger crops or a plain encoder with a "
+      f"a U-Net that halves it {times} times needs at least "
+      f"{2**times} pixels; use larger crops or a plain encoder with a "
       "smaller config.model.depth",
     )
-  if depth and model.encoder != "plain":
-    fail("model.encoder", "only 'plain' takes volumes")
-  if depth and depth[0] < 2 ** (halvings - model.pool_depth):
+  if depth and "pool_depth" not in ENCODERS[model.encoder].takes:
+    fail("model.encoder", f"only {takers('pool_depth')} takes volumes")
+  if depth and depth[0] < 2 ** (times - model.pool_depth):
     fail(
       "data.image_size",
-      f"{depth[0]} slices cannot be halved {halvings - model.pool_depth} "
+      f"{depth[0]} slices cannot be halved {times - model.pool_depth} "
       "times; raise config.model.pool_depth, or use deeper crops",
     )
-  if model.deep_supervision and halvings == 1:
+  if model.deep_supervision and times == 1:
     fail("model.deep_supervision", "one halving leaves no coarser level")
   if model.get("attention") and not model.skips:
     fail("model.attention", "there are no skips for the gates to scale")

@@ -3,6 +3,7 @@
 import ml_collections
 
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
+from segsiam_jax.fields.encoders import ENCODERS
 
 DATA_SETS = (
   "digits",
@@ -248,15 +249,7 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.encoder": Field(
       "resnet18",
       "architecture",
-      one_of(
-        "plain",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "vgg16",
-        "vgg16_bn",
-      ),
+      one_of(*ENCODERS),
     ),
     "model.embedding_size": Field(
       128, "of a linear layer on top; 0 for none", within(0)

@@ -8,84 +8,10 @@ a feature map of stride s has H / s rows where s divides H.
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from segsiam_jax.models import layers
-from segsiam_jax.models.blocks import ConvBlock
-from segsiam_jax.models.resnet import DEPTHS, ResNet
-from segsiam_jax.models.vgg import VGG16
-
-RESNETS = tuple(f"resnet{depth}" for depth in DEPTHS)
-ENCODERS = ("plain", *RESNETS, "vgg16", "vgg16_bn")
-
-
-class PlainEncoder(nn.Module):
-  """The contracting path of a U-Net (Ronneberger 2015, arXiv:1505.04597).
-
-  Attributes:
-    depth: number of times the resolution is halved.
-    base_width: channels of the first level; they double at every level.
-    residual: see `blocks.ConvBlock`.
-    norm: see `layers.make_norm`.
-    pool_depth: of volumes: the first pooling that halves their depth, too.
-      Volumes of thick slices start with 1 or 2.
-    remat: compute the blocks' activations anew in the backward pass.
-    dtype: compute dtype; parameters are float32.
-    axis_name: see `layers.make_norm`.
-  """
-
-  depth: int = 4
-  base_width: int = 64
-  residual: bool = False
-  norm: str = "batch"
-  pool_depth: int = 0
-  remat: bool = False
-  dtype: Any = jnp.float32
-  axis_name: str | None = None
-
-  @property
-  def channels(self) -> tuple[int, ...]:
-    """Channels of the feature maps, finest first."""
-    return tuple(self.base_width * 2**n for n in range(self.depth + 1))
-
-  @property
-  def strides(self) -> tuple[int, ...]:
-    """Strides of their rows and columns, finest first."""
-    return tuple(2**n for n in range(self.depth + 1))
-
-  @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False
-  ) -> tuple[jax.Array, ...]:
-    """Feature maps: before each pooling, and after the last.
-
-    Args:
-      images: (B, H, W, C) or (B, D, H, W, C) float, normalised.
-      train: use batch statistics.
-
-    Returns:
-      depth + 1 arrays.
-    """
-    block = ConvBlock
-    if self.remat:
-      block = nn.remat(ConvBlock, static_argnums=(2,))
-    x, features = images.astype(self.dtype), []
-    for level, width in enumerate(self.channels):
-      if level:
-        # A volume's axis 1 is its depth.
-        flat = images.ndim == 5 and level <= self.pool_depth
-        x = layers.max_pool_axes(x, range(1 + flat, images.ndim - 1))
-      x = block(
-        width,
-        self.residual,
-        self.norm,
-        self.dtype,
-        self.axis_name,
-        name=f"level{level}",
-      )(x, train)
-      features.append(x)
-    return tuple(features)
+from segsiam_jax import parts
+from segsiam_jax.fields.encoders import ENCODERS
 
 
 def make_encoder(
@@ -96,29 +22,29 @@ def make_encoder(
   dtype: Any = jnp.float32,
   axis_name: str | None = None,
   name: str | None = None,
-  **plain: Any,
+  **options: Any,
 ) -> nn.Module:
   """An encoder by name.
 
   Args:
-    encoder: one of `ENCODERS`. 'vgg16' has no norm whatever `norm` says.
-    norm: see `layers.make_norm`.
+    encoder: a key of `ENCODERS`.
+    norm: see `layers.make_norm`; of those that take one.
     remat: compute activations anew in the backward pass.
     dtype: compute dtype; parameters are float32.
     axis_name: see `layers.make_norm`.
     name: of the module.
-    **plain: `depth`, `base_width`, `residual` and `pool_depth` of 'plain'.
+    **options: see `fields.encoders.Encoder.takes`.
+
+  Raises:
+    ValueError: there is no such encoder, or it does not take an option.
   """
-  shared = {"remat": remat, "dtype": dtype, "name": name}
-  if encoder == "plain":
-    return PlainEncoder(norm=norm, axis_name=axis_name, **plain, **shared)
-  if plain:
-    raise ValueError(f"{encoder!r} takes no {', '.join(plain)}")
-  if encoder == "vgg16":
-    return VGG16(**shared)
-  shared |= {"norm": norm, "axis_name": axis_name}
-  if encoder == "vgg16_bn":
-    return VGG16(**shared)
-  if encoder in RESNETS:
-    return ResNet(int(encoder.removeprefix("resnet")), **shared)
-  raise ValueError(f"encoder {encoder!r} is none of {', '.join(ENCODERS)}")
+  if encoder not in ENCODERS:
+    raise ValueError(f"encoder {encoder!r} is none of {', '.join(ENCODERS)}")
+  part = ENCODERS[encoder]
+  if unknown := [option for option in options if option not in part.takes]:
+    raise ValueError(f"{encoder!r} takes no {', '.join(unknown)}")
+  if "norm" in part.takes:
+    options |= {"norm": norm, "axis_name": axis_name}
+  return parts.load(part.make)(
+    **part.options, **options, remat=remat, dtype=dtype, name=name
+  )

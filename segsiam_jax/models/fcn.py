@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.models import layers
-from segsiam_jax.models.resnet import ResNet
+from segsiam_jax.models.encoders import make_encoder
 from segsiam_jax.models.vgg import VGG16
 
 # Where the authors' nets crop: (of pool4's scores, of pool3's, of the image).
@@ -247,11 +248,14 @@ class FCNHead(nn.Module):
 class FCNResNet(nn.Module):
   """FCN on a ResNet that dilates instead of striding beyond 8 (torchvision).
 
+  Other encoders, which do not dilate, keep their strides.
+
   Attributes:
     num_classes: K.
-    depth: 18, 34, 50 or 101; torchvision has the latter two.
-    base_width: channels of the ResNet's stem; 64 in the paper.
-    auxiliary: whether a second head on the third stage helps training.
+    encoder: a key of `fields.encoders.ENCODERS`; torchvision has 'resnet50'
+      and 'resnet101'.
+    base_width: channels of the encoder's first level; 0 for the published.
+    auxiliary: whether a second head on the last but one level helps training.
     norm: see `layers.make_norm`.
     remat: compute the encoder's activations anew in the backward pass.
     dtype: compute dtype; parameters and logits are float32.
@@ -259,8 +263,8 @@ class FCNResNet(nn.Module):
   """
 
   num_classes: int
-  depth: int = 50
-  base_width: int = 64
+  encoder: str = "resnet50"
+  base_width: int = 0
   auxiliary: bool = True
   norm: str = "batch"
   remat: bool = False
@@ -283,13 +287,11 @@ class FCNResNet(nn.Module):
       "dtype": self.dtype,
       "axis_name": self.axis_name,
     }
-    *_, third, fourth = ResNet(
-      self.depth,
-      self.base_width,
-      dilate=True,
-      remat=self.remat,
-      name="encoder",
-      **shared,
+    options = {"base_width": self.base_width} if self.base_width else {}
+    if "dilate" in ENCODERS[self.encoder].takes:
+      options["dilate"] = True
+    *_, third, fourth = make_encoder(
+      self.encoder, remat=self.remat, name="encoder", **shared, **options
     )(images, train)
 
     def head(features, name):

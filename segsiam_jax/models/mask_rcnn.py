@@ -12,11 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.fields.encoders import ENCODERS, PYRAMID_STRIDES
 from segsiam_jax.losses.detection import box_head_loss, mask_loss
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.models import roi_heads, rpn
+from segsiam_jax.models.encoders import make_encoder
 from segsiam_jax.models.fpn import FPN
-from segsiam_jax.models.resnet import ResNet
 from segsiam_jax.models.row_loop import for_rows
 from segsiam_jax.ops.anchors import pyramid_anchors
 from segsiam_jax.ops.masks import mask_targets
@@ -34,7 +35,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "box_widths": (1024,),
   },
   "tiny": {
-    "encoder_depth": 10,
+    "encoder": "resnet10",
     "encoder_width": 32,
     "norm": "batch",
     "width": 64,
@@ -50,8 +51,6 @@ FORMS: dict[str, dict[str, Any]] = {
   },
 }
 
-# Strides of the levels that boxes are read from.
-_STRIDES = (4, 8, 16, 32)
 _BOX_SIZE = 7
 _MASK_SIZE = 14
 
@@ -62,11 +61,11 @@ class MaskRCNN(nn.Module):
   Attributes:
     num_classes: K, with the background as class 0.
     with_masks: False is Faster R-CNN.
-    encoder_depth: of the ResNet.
-    encoder_width: of its stem.
-    norm: of the ResNet, see `layers.make_norm`; 'frozen' needs pretrained
+    encoder: one of `fields.encoders.WITH_PYRAMID`.
+    encoder_width: channels of its first level; 0 for the published.
+    norm: of the encoder, see `layers.make_norm`; 'frozen' needs pretrained
       weights.
-    norm_epsilon: of the ResNet's norms. torchvision sets 0 for its COCO
+    norm_epsilon: of a ResNet's norms. torchvision sets 0 for its COCO
       weights of `maskrcnn_resnet50_fpn` and `fasterrcnn_resnet50_fpn`.
     head_norm: of the pyramid, of the box head's and of the mask head's
       convolutions.
@@ -104,8 +103,8 @@ class MaskRCNN(nn.Module):
 
   num_classes: int
   with_masks: bool = True
-  encoder_depth: int = 50
-  encoder_width: int = 64
+  encoder: str = "resnet50"
+  encoder_width: int = 0
   norm: str = "frozen"
   norm_epsilon: float = 1e-5
   head_norm: str = "none"
@@ -141,13 +140,16 @@ class MaskRCNN(nn.Module):
 
   def setup(self):
     shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-    self.encoder = ResNet(
-      self.encoder_depth,
-      self.encoder_width,
-      self.norm,
-      self.norm_epsilon,
+    options = {"base_width": self.encoder_width} if self.encoder_width else {}
+    if "epsilon" in ENCODERS[self.encoder].takes:
+      options["epsilon"] = self.norm_epsilon
+    self.backbone = make_encoder(
+      self.encoder,
+      norm=self.norm,
       remat=self.remat,
+      name="encoder",
       **shared,
+      **options,
     )
     shared["norm"] = self.head_norm
     self.fpn = FPN(self.width, **shared)
@@ -199,7 +201,7 @@ class MaskRCNN(nn.Module):
     height, width = images.shape[1:3]
     if height % 32 or width % 32:
       raise ValueError(f"images of {height}x{width}, no multiples of 32")
-    features = self.encoder(images, train)[-len(_STRIDES) :]
+    features = self.backbone(images, train)[-len(PYRAMID_STRIDES) :]
     pyramid = self.fpn(features, train)
     scored = self.rpn(pyramid, train)
     anchors = pyramid_anchors(
@@ -208,7 +210,7 @@ class MaskRCNN(nn.Module):
       [(size,) for size in self.anchor_sizes],
       self.aspect_ratios,
     )
-    pyramid = pyramid[: len(_STRIDES)]
+    pyramid = pyramid[: len(PYRAMID_STRIDES)]
     mode = 0 if train else 1
     proposals = rpn.propose(
       scored,
@@ -250,7 +252,7 @@ class MaskRCNN(nn.Module):
       boxes,
       levels,
       output_size=output_size,
-      strides=_STRIDES,
+      strides=PYRAMID_STRIDES,
       sampling_ratio=self.sampling_ratio,
       aligned=self.aligned,
       method=self.roi_method,

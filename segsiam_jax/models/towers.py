@@ -214,7 +214,7 @@ class EncoderTower(nn.Module):
   """An encoder's last feature map, averaged, and a linear layer.
 
   Attributes:
-    encoder: one of `encoders.ENCODERS`.
+    encoder: a key of `fields.encoders.ENCODERS`.
     embedding_size: of the linear layer; 0 for none.
     norm: see `layers.make_norm`.
     remat: compute the encoder's activations anew in the backward pass.

@@ -5,7 +5,8 @@ and, through skip connections, sees the features that the encoder had at the
 same resolution. `unet_paper` has the net exactly as it was published.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,20 @@ Array = jax.Array
 _WIDTHS = (256, 128, 64, 32, 16)
 
 
+class _Level(NamedTuple):
+  """A level of a decoder.
+
+  Attributes:
+    size: of its features, (H, W) or (D, H, W).
+    width: their channels.
+    skip: (B, *size, any) features of the encoder, or None where it has none.
+  """
+
+  size: tuple[int, ...]
+  width: int
+  skip: Array | None
+
+
 class _EncoderDecoder(nn.Module):
   """What U-Net and U-Net++ have in common.
 
@@ -28,7 +43,7 @@ class _EncoderDecoder(nn.Module):
 
   Attributes:
     num_classes: output channels K.
-    encoder: one of `encoders.ENCODERS`; 'plain' alone takes volumes.
+    encoder: a key of `fields.encoders.ENCODERS`; 'plain' alone takes volumes.
     depth: of a plain encoder: number of times the resolution is halved.
     base_width: of a plain encoder: channels of the first level; they double at
       every level.
@@ -87,9 +102,9 @@ class _EncoderDecoder(nn.Module):
         raise ValueError(f"encoder {self.encoder!r} takes no volumes")
       multiples = (2 ** max(0, self.depth - self.pool_depth), *multiples)
     padded = layers.pad_to_multiple(images, multiples)
-    *skips, x = encoder(padded, train)
+    *features, x = encoder(padded, train)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x, coarser = self._decode(x, skips, padded.shape[1:-1], train)
+    x, coarser = self._decode(x, self._levels(encoder, features, padded), train)
     crop = tuple(slice(size) for size in images.shape[:-1])
 
     def logits(x, name):
@@ -138,16 +153,26 @@ class _EncoderDecoder(nn.Module):
       raise ValueError(f"block {self.block!r} is none of 'plain', 'residual'")
     return self.block == "residual"
 
-  def _widths(self, skips: list[Array], blocks: int) -> tuple[int, ...]:
-    """Channels of the decoder's blocks, coarsest first."""
+  def _levels(
+    self, encoder: nn.Module, features: Sequence[Array], images: Array
+  ) -> list["_Level"]:
+    """What the decoder comes to, finest first."""
+    of_stride = dict(zip(encoder.strides, features, strict=False))
     widths = tuple(self.decoder_channels) or _WIDTHS
     if self.encoder == "plain" and not self.decoder_channels:
-      widths = tuple(skip.shape[-1] for skip in reversed(skips))
-    if len(widths) != blocks:
+      widths = tuple(skip.shape[-1] for skip in reversed(features))
+    halvings = encoder.strides[-1].bit_length() - 1
+    if len(widths) != halvings:
       raise ValueError(
-        f"decoder_channels {widths}: encoder {self.encoder!r} needs {blocks}"
+        f"decoder_channels {widths}: encoder {self.encoder!r} needs {halvings}"
       )
-    return widths
+    levels = []
+    for halving, width in enumerate(reversed(widths)):
+      skip = of_stride.get(2**halving)
+      size = tuple(length // 2**halving for length in images.shape[1:-1])
+      size = size if skip is None else skip.shape[1:-1]
+      levels.append(_Level(size, width, skip))
+    return levels
 
   def _block(self, features: int, name: str, attention: bool = False):
     block = DecoderBlock
@@ -165,14 +190,13 @@ class _EncoderDecoder(nn.Module):
     )
 
   def _decode(
-    self, x: Array, skips: list[Array], size: tuple[int, ...], train: bool
+    self, x: Array, levels: list["_Level"], train: bool
   ) -> tuple[Array, list[Array]]:
     """Features at the image's size, and those that help, coarsest first.
 
     Args:
       x: the encoder's coarsest features.
-      skips: the others, finest first.
-      size: of the padded image.
+      levels: see `_levels`.
       train: see `__call__`.
     """
     raise NotImplementedError
@@ -194,18 +218,12 @@ class UNet(_EncoderDecoder):
   skips: bool = True
   attention: bool = False
 
-  def _decode(self, x, skips, size, train):
-    sizes = [skip.shape[1:-1] for skip in reversed(skips)]
-    if sizes[-1] != size:
-      sizes.append(size)
+  def _decode(self, x, levels, train):
     outputs = []
-    widths = self._widths(skips, len(sizes))
-    for index, (width, goal) in enumerate(zip(widths, sizes, strict=True)):
-      seen = ()
-      if self.skips and index < len(skips):
-        seen = (skips[-1 - index],)
-      block = self._block(width, f"decoder{index}", self.attention)
-      x = block(x, seen, goal, train)
+    for index, level in enumerate(reversed(levels)):
+      seen = () if level.skip is None or not self.skips else (level.skip,)
+      block = self._block(level.width, f"decoder{index}", self.attention)
+      x = block(x, seen, level.size, train)
       outputs.append(x)
     return x, outputs[:-1]
 
@@ -217,20 +235,18 @@ class UNetPlusPlus(_EncoderDecoder):
   up-sampled. Deep supervision scores the nodes (0, j); the last one predicts.
   """
 
-  def _decode(self, x, skips, size, train):
-    before = [*skips, x]
-    levels = len(skips)
-    sizes = [feature.shape[1:-1] for feature in before]
-    last = sizes[0] != size
-    widths = self._widths(skips, levels + last)
+  def _decode(self, x, levels, train):
+    nested = [level for level in levels if level.skip is not None]
     # Of each level, finest first, all nodes so far.
-    rows = [[feature] for feature in before]
-    for j in range(1, levels + 1):
-      for i in range(levels + 1 - j):
-        block = self._block(widths[levels - 1 - i], f"node{i}_{j}")
+    rows = [[level.skip] for level in nested] + [[x]]
+    for j in range(1, len(nested) + 1):
+      for i, level in enumerate(nested[: len(nested) + 1 - j]):
+        block = self._block(level.width, f"node{i}_{j}")
         below = rows[i + 1][j - 1]
-        rows[i].append(block(below, tuple(rows[i]), sizes[i], train))
+        rows[i].append(block(below, tuple(rows[i]), level.size, train))
     _, *helping, x = rows[0]
-    if last:
-      x = self._block(widths[-1], "last")(x, (), size, train)
+    for number in reversed(range(len(levels) - len(nested))):
+      name = f"last{number}" if number else "last"
+      level = levels[number]
+      x = self._block(level.width, name)(x, (), level.size, train)
     return x, helping

@@ -26,7 +26,7 @@ from tests.golden.detection_inputs import (
 STORED = np.load(pathlib.Path(__file__).with_name("detection_peers.npz"))
 SMALL = {
   "num_classes": SMALL_CLASSES,
-  "encoder_depth": 18,
+  "encoder": "resnet18",
   "width": 32,
   "box_widths": (64, 64),
   "mask_convs": 2,

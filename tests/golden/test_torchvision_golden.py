@@ -80,7 +80,7 @@ def test_fcn_resnet50_logits():
 
 def test_parameter_counts():
   for model, count in (
-    (FCNResNet(21, 101), 54_314_346),
+    (FCNResNet(21, "resnet101"), 54_314_346),
     (ResNet(18), 11_689_512 - 513_000),
     (ResNet(34), 21_797_672 - 513_000),
     (ResNet(50), 25_557_032 - 2_049_000),

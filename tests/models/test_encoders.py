@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax.models.encoders import ENCODERS, PlainEncoder, make_encoder
+from segsiam_jax.fields.encoders import ENCODERS
+from segsiam_jax.models.encoders import make_encoder
+from segsiam_jax.models.plain import PlainEncoder
 
 
 def shapes(model, size, train=False):

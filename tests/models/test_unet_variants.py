@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.models.blocks import AttentionGate, ConvBlock, DecoderBlock
-from segsiam_jax.models.encoders import ENCODERS
 from segsiam_jax.models.unet import UNet, UNetPlusPlus
 
 

@@ -61,7 +61,7 @@ def is_zero(tree):
 
 @pytest.mark.parametrize(
   "model",
-  [UNet(2, "resnet18"), FCNResNet(2, 18), EncoderTower("resnet18")],
+  [UNet(2, "resnet18"), FCNResNet(2, "resnet18"), EncoderTower("resnet18")],
   ids=["unet", "fcn_resnet", "tower"],
 )
 def test_a_classifier_fills_the_encoder_alone(resnet18, model):
@@ -118,8 +118,8 @@ def smp_like(classes):
   [
     (smp_like(5), smp_like(2), smp.unet_state_dict, "logits"),
     (
-      FCNResNet(5, 18),
-      FCNResNet(2, 18),
+      FCNResNet(5, "resnet18"),
+      FCNResNet(2, "resnet18"),
       torchvision.fcn_resnet_state_dict,
       "head/score|aux_head/score",
     ),

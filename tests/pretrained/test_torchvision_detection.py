@@ -13,7 +13,7 @@ from segsiam_jax.pretrained.state_dict import write_state_dict
 
 SMALL = {
   "num_classes": 3,
-  "encoder_depth": 18,
+  "encoder": "resnet18",
   "encoder_width": 4,
   "width": 8,
   "mask_convs": 4,

@@ -10,9 +10,7 @@ import pytest
 from segsiam_jax import inputs, losses, runs, runtime, steps, train
 from segsiam_jax.config import default_config
 from segsiam_jax.errors import UserError
-from segsiam_jax.fields import semantic_models
 from segsiam_jax.metrics.base import compute_all, widen
-from segsiam_jax.models import encoders
 from segsiam_jax.state import create_state
 from segsiam_jax.tasks import semantic
 
@@ -80,10 +78,6 @@ def test_rows_that_are_no_whole_files_are_not_counted(setup):
   state = jax.jit(task.eval_step)(params, model_state, batch)
   assert state[""].counts.sum() == 0
   assert state["loss"].count == 1
-
-
-def test_encoders_of_the_config_are_those_of_the_models():
-  assert semantic_models.ENCODERS == encoders.ENCODERS
 
 
 def test_every_field_of_a_model_is_in_the_config():
