@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 
 from segsiam_jax import checkpoint_choice, checkpoint_files, paths
 from segsiam_jax.checkpoint_choice import FOLDER
+from segsiam_jax.checkpoint_choice import exists as exists
 from segsiam_jax.checkpoint_choice import find as find
 from segsiam_jax.checkpoint_files import DAMAGE, why
 from segsiam_jax.data import pipeline

@@ -33,6 +33,11 @@ def steps_in(folder: epath.Path) -> list[int]:
   )
 
 
+def exists(workdir: str) -> bool:
+  """Whether a run has a checkpoint to go on from."""
+  return bool(steps_in(paths.resolve(workdir) / FOLDER))
+
+
 def best(
   scores: Mapping[int, Mapping[str, float]], name: str, mode: str
 ) -> int | None:

@@ -13,19 +13,18 @@ from segsiam_jax import (
   checkpoint,
   finite,
   hard_negatives,
+  initial,
   inputs,
   paths,
   resuming,
   runs,
   runtime,
   steps,
-  workdir_config,
   writers,
 )
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
-from segsiam_jax.pretrained import load
 from segsiam_jax.state import TrainState, create_state, make_optimizer
 from segsiam_jax.tasks.base import Metrics
 
@@ -83,6 +82,7 @@ def _train(
   """See `train_and_evaluate`."""
   settings = config.train
   total = settings.num_steps
+  initial.check(config, workdir)
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
   inputs.check_together(config, train_data, eval_data)
@@ -124,6 +124,9 @@ def _train(
     frozen=config.optimizer.frozen,
   )
 
+  loaded = bool(config.init_from) and not checkpoint.exists(workdir)
+  if loaded:  # Before anything is written.
+    state = initial.load_weights(state, config)
   iterator = iter(train_data.batches)
   with checkpoint.Checkpointer(
     workdir,
@@ -138,8 +141,8 @@ def _train(
       state, meta = restored
       evaluated = meta["evaluated"] or saved.has_scores(int(state.step))
       interval = meta.get("interval", {})
-    elif config.init_from:
-      state = _load_weights(state, config)
+    elif config.init_from and not loaded:
+      state = initial.load_weights(state, config)
     start = int(state.step)
     preemption.leave_early(f"step {start}")
     miner = hard_negatives.Miner(config, task, train_data, mesh, workdir)
@@ -344,33 +347,6 @@ def _log(
   writer.scalars(step, "train", values)
   writer.log_train(step, values, clock.seconds_left(total - step))
   return values
-
-
-def _load_weights(
-  state: TrainState, config: ml_collections.ConfigDict
-) -> TrainState:
-  """Fresh state with the weights of `config.init_from`."""
-  if load.is_weights_file(config.init_from):
-    params, model_state = load.load_weights(
-      config.init_from, state.params, state.model_state, skip=config.init_skip
-    )
-  else:
-    other = workdir_config.read(config.init_from) or config
-    folder = checkpoint.find(
-      config.init_from, "best", other.train.best_metric, other.train.best_mode
-    )
-    params, model_state = checkpoint.restore_weights(
-      folder, state.params, state.model_state, skip=config.init_skip
-    )
-    _logger.info("weights from %s", folder)
-  ema_params = state.ema_params
-  if ema_params is not None:
-    ema_params = jax.tree.map(jax.numpy.copy, params)
-  state = state.replace(
-    params=params, model_state=model_state, ema_params=ema_params
-  )
-  finite.require_finite(state.weights, config.init_from)
-  return state
 
 
 def _traced(

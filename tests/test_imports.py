@@ -37,7 +37,7 @@ LAYERS = (
   ("tasks",),
   ("state", "runtime", "comparison", "finite"),
   ("steps", "checkpoint", "writers", "inputs"),
-  ("runs", "hard_negatives", "resuming"),
+  ("runs", "hard_negatives", "resuming", "initial"),
   ("prediction",),
   ("train", "evaluate", "predict"),
   ("main", "compare"),
@@ -80,7 +80,7 @@ def test_imports_point_one_way(path):
       assert path.stem == "checkpoint"
     assert module.split(".")[0] != "tensorflow"
     if module.split(".")[0] == "torch":
-      assert path.stem == "state_dict"
+      assert path.stem == "torch_files"
 
 
 def test_losses_and_metrics_never_see_a_config():

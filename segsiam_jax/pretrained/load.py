@@ -10,8 +10,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from segsiam_jax import paths
 from segsiam_jax.errors import UserError
-from segsiam_jax.pretrained import smp, torchvision, torchvision_detection
+from segsiam_jax.pretrained import (
+  smp,
+  torch_files,
+  torchvision,
+  torchvision_detection,
+)
 from segsiam_jax.pretrained.state_dict import (
   Family,
   PyTree,
@@ -21,6 +27,8 @@ from segsiam_jax.pretrained.state_dict import (
 )
 
 _logger = logging.getLogger(__name__)
+
+SUFFIXES = (".safetensors", *torch_files.SUFFIXES)
 
 
 class Format(NamedTuple):
@@ -42,8 +50,27 @@ class Format(NamedTuple):
 
 def is_weights_file(path: str | os.PathLike) -> bool:
   """Whether a path names a file of weights rather than a workdir."""
-  suffixes = (".safetensors", ".pth", ".pt", ".bin")
-  return pathlib.Path(path).suffix in suffixes
+  suffix = pathlib.Path(path).suffix.lower()
+  return suffix in SUFFIXES and not os.path.isdir(os.path.expanduser(path))
+
+
+def check_source(path: str) -> None:
+  """Raises `UserError` unless there is something to take weights from."""
+  if is_weights_file(path) or not paths.is_local(path):
+    return
+  found = paths.resolve(path)
+  if not found.exists():
+    raise UserError(
+      f"config.init_from = {path!r}: no such workdir or file, and names of "
+      "architectures or data sets mean no weights; give a workdir, a "
+      "checkpoint of one, or a file of published weights that you have "
+      f"({', '.join(SUFFIXES)})"
+    )
+  if not found.is_dir():
+    raise UserError(
+      f"config.init_from = {path!r}: not a file of weights; expected one of "
+      f"{', '.join(SUFFIXES)}"
+    )
 
 
 def load_weights(
@@ -72,12 +99,16 @@ def load_weights(
     UserError: the format is unknown, or the weights do not fit the model.
   """
   state_dict = read_state_dict(path)
-  found = next((each for each in FORMATS if each.recognises(state_dict)), None)
+  keys = list(state_dict)
+  while (found := _format_of(state_dict)) is None:
+    prefix, state_dict = _without_first_name(state_dict)
+    if not prefix:
+      break
+    _logger.info("%s: all keys begin with %r, which is left out", path, prefix)
   if found is None:
-    keys = ", ".join(list(state_dict)[:3])
     raise UserError(
-      f"{path}: its keys ({keys}, ...) are of no known format; known are "
-      f"{', '.join(each.name for each in FORMATS)}"
+      f"{path}: its keys ({', '.join(keys[:3])}, ...) are of no known format; "
+      f"known are {', '.join(each.name for each in FORMATS)}"
     )
   family = found.family(params)
   if family is None:
@@ -104,6 +135,20 @@ def load_weights(
   loaded = jax.tree.map(_place, loaded, template)
   _logger.info("weights from %s (%s); %d arrays left", path, found.name, kept)
   return loaded.pop("params"), loaded
+
+
+def _format_of(state_dict: StateDict) -> Format | None:
+  return next((each for each in FORMATS if each.recognises(state_dict)), None)
+
+
+def _without_first_name(state_dict: StateDict) -> tuple[str, StateDict]:
+  """(name, state dict) without the name in front of all keys, '' if there is
+  none. Wrappers put one there: DataParallel `module.`, Lightning `model.`."""
+  parts = [key.partition(".") for key in state_dict]
+  if len({first for first, _, _ in parts}) != 1 or not all(p[2] for p in parts):
+    return "", state_dict
+  prefix = parts[0][0] + "."
+  return prefix, {k.removeprefix(prefix): v for k, v in state_dict.items()}
 
 
 def _checkpoint_name(name: str) -> str:

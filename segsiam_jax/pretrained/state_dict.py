@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from segsiam_jax.errors import UserError, first_line
+from segsiam_jax.errors import UserError, first_line, shown
+from segsiam_jax.pretrained import torch_files
 
 PyTree = Any
 StateDict = Mapping[str, np.ndarray]
@@ -54,41 +55,51 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads a state dict from a file.
 
   Args:
-    path: `.safetensors` (needs the package safetensors, not torch), or `.pth`,
-      `.pt`, `.bin` (need torch; only weights are unpickled).
+    path: of a local file, `.safetensors` (needs the package safetensors, not
+      torch), or one of PyTorch, `.pth` for example (needs torch; only weights
+      are unpickled).
+
+  Returns:
+    Arrays of real numbers by name.
+
+  Raises:
+    UserError: there is no such file, or it holds something else.
   """
+  if "://" in os.fspath(path):
+    raise UserError(
+      f"{path}: weights are read from local files; download it and name the "
+      "copy"
+    )
   path = pathlib.Path(os.path.expanduser(path))
   if not path.is_file():
-    raise UserError(f"{path}: no such file")
+    what = "not a regular file" if path.exists() else "no such file"
+    raise UserError(f"{path}: {what}")
   try:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
       from safetensors.numpy import load_file
 
-      return load_file(path)
-    import torch
-
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+      state_dict = load_file(path)
+    else:
+      state_dict = torch_files.read(path)
   except ImportError as error:
     raise UserError(
       f"{path}: reading it needs the package {error.name}; pip install it, or "
       "save the weights as .safetensors"
     ) from error
+  except UserError:
+    raise
   except Exception as error:
     raise UserError(
       f"{path}: not a readable state dict ({first_line(error)})"
     ) from error
-  # Training scripts save the model beside the optimizer.
-  for wrapper in ("model", "state_dict"):
-    if isinstance(saved, dict) and wrapper in saved:
-      saved = saved[wrapper]
-  if not isinstance(saved, dict) or not all(
-    isinstance(value, torch.Tensor) for value in saved.values()
-  ):
-    raise UserError(
-      f"{path}: holds more than weights; save model.state_dict() alone"
-    )
-  # NumPy has no bfloat16.
-  return {name: tensor.float().numpy() for name, tensor in saved.items()}
+  if not state_dict:
+    raise UserError(f"{path}: holds no weights")
+  for name, array in state_dict.items():
+    if np.iscomplexobj(array):
+      raise UserError(
+        f"{path}: {shown(name)} is complex; weights are real numbers"
+      )
+  return state_dict
 
 
 def write_state_dict(path: str | os.PathLike, state_dict: StateDict) -> None:
@@ -136,7 +147,7 @@ def to_variables(
     value = _from_torch(
       np.asarray(state_dict[key], np.float32), names[-1], leaf.shape
     )
-    if key == f"{family.first_conv}.weight" and value.ndim == 4:
+    if key == f"{family.first_conv}.weight" and value.ndim == 4 and value.size:
       value = adapt_channels(value, leaf.shape[2])
     if value.shape != leaf.shape:
       problems.append(f"{key} gives {value.shape}, the model has {leaf.shape}")
@@ -203,7 +214,7 @@ def _key(names: tuple[str, ...], family: Family) -> str | None:
 def _from_torch(
   value: np.ndarray, array: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-  if array != "kernel":
+  if array != "kernel" or value.ndim < 2:
     return value
   if value.ndim == 2 and len(shape) == 4:
     # A linear layer of a whole feature map is a convolution of its size.

@@ -9,6 +9,7 @@ background and of COCO's 80 categories in the order of their ids, which is that
 of its data set.
 """
 
+import contextlib
 import functools
 import re
 
@@ -105,17 +106,27 @@ def _read(
     for old, new in _OLD_KEYS:
       key = re.sub(old, new, key)
     value = np.asarray(value)
-    if key in _OUTPUTS:
-      value = _of_coco(key, value, num_classes)
-    if key in _POINTWISE:
-      value = value[:, :, 0, 0]
-    elif key == flattened:
-      value = value.reshape(len(value), -1, *_POOLED)
-      value = value.transpose(0, 2, 3, 1).reshape(len(value), -1)
-    elif key == _UP:
-      value = value.transpose(2, 3, 1, 0).reshape(-1, len(value))
+    # One of another form stays as it is: its shape does not fit, either.
+    with contextlib.suppress(ValueError, IndexError, TypeError):
+      value = _laid_out(key, value, flattened, num_classes)
     read[key] = value
   return read
+
+
+def _laid_out(
+  key: str, value: np.ndarray, flattened: str, num_classes: int
+) -> np.ndarray:
+  """An array as PyTorch's layers of our kinds have it."""
+  if key in _OUTPUTS:
+    value = _of_coco(key, value, num_classes)
+  if key in _POINTWISE:
+    value = value[:, :, 0, 0]
+  elif key == flattened:
+    value = value.reshape(len(value), -1, *_POOLED)
+    value = value.transpose(0, 2, 3, 1).reshape(len(value), -1)
+  elif key == _UP:
+    value = value.transpose(2, 3, 1, 0).reshape(-1, len(value))
+  return value
 
 
 def _write(state_dict: StateDict, flattened: str) -> dict[str, np.ndarray]:
