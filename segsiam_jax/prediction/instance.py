@@ -5,11 +5,10 @@ import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax import coco_results, runs, runtime, steps, strict_json
+from segsiam_jax import coco_results, strict_json
 from segsiam_jax.data import images
 from segsiam_jax.data.annotations import Annotations
 from segsiam_jax.data.instance import InstanceRows, assign_buckets
@@ -18,6 +17,7 @@ from segsiam_jax.fields.instance import canvas
 from segsiam_jax.metrics import encode_mask
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.output import Output
+from segsiam_jax.prediction.predictor import Predictor
 from segsiam_jax.tasks.detections import Found
 
 RESULTS_FILE = "results.json"
@@ -148,20 +148,7 @@ class _Finder:
       enlarge_only=data.enlarge_only,
       stretch=data.stretch,
     )
-    # One image a call, which one device works on.
-    self._mesh = runtime.make_mesh(runtime.all_devices(local=True)[:1])
-    self._backend = config.backend
-    spec = {
-      name: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
-      for name, leaf in self._rows.spec().items()
-    }
-    task = runs.make_task(config, spec)
-    self._state = runs.weights_only(
-      task, checkpoint, runtime.replicated(self._mesh)
-    )
-    self._step = steps.make_predict_step(
-      task, mesh=self._mesh, backend=config.backend
-    )
+    self._predictor = Predictor(config, checkpoint, self._rows.spec())
 
   def __call__(self, image: np.ndarray) -> Callable[[tuple[int, int]], Found]:
     size, rows = image.shape[:2], self._rows
@@ -182,14 +169,7 @@ class _Finder:
       masks=None,
     )
     row = rows({"image": image, "objects": nothing}, np.random.default_rng(0))
-    batch = {"image": row["image"][None], "size": row["size"][None]}
-    out = runtime.to_local(
-      self._step(
-        self._state, runtime.to_global(batch, self._mesh, self._backend)
-      ),
-      self._backend,
-    )
-    out = {name: values[0] for name, values in out.items()}
+    [out] = self._predictor([{name: row[name] for name in ("image", "size")}])
     return lambda wanted: Found.of(out, row["size"], wanted)
 
 

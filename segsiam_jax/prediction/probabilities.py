@@ -1,8 +1,6 @@
 """The probabilities of a large array, band by band and in bounded memory."""
 
-import collections
 import copy
-import itertools
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -10,10 +8,11 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from segsiam_jax import inputs, runs, runtime, steps
+from segsiam_jax import inputs
 from segsiam_jax.data import images
 from segsiam_jax.errors import UserError
 from segsiam_jax.prediction import windows
+from segsiam_jax.prediction.predictor import Predictor
 from segsiam_jax.state import TrainState
 
 # Whole images of other sizes than a row's are padded to multiples of these, the
@@ -43,26 +42,16 @@ class Probabilities:
     self._row_size = inputs.image_size(config, train=False)
     self._window = tuple(settings.window) if any(settings.window) else None
     self._overlap, self._blend = settings.overlap, settings.blend
-    devices = runtime.all_devices(local=True)
-    # A whole image is one row, which one device works on.
-    self._mesh = runtime.make_mesh(devices if self._window else devices[:1])
-    self._backend = config.backend
-    size = self._mesh.size
-    self._rows = -(-settings.batch_size // size) * size if self._window else 1
-    shape = self._window or self._row_size
-    spec = {
-      "image": jax.ShapeDtypeStruct(
-        (self._rows, *shape, config.data.channels),
-        np.dtype(config.data.image_dtype),
-      )
-    }
-    task = runs.make_task(config, spec)
-    if checkpoint:
-      self._state = runs.weights_only(
-        task, checkpoint, runtime.replicated(self._mesh)
-      )
-    self._step = steps.make_predict_step(
-      task, mesh=self._mesh, backend=self._backend
+    image = jax.ShapeDtypeStruct(
+      (*(self._window or self._row_size), config.data.channels),
+      np.dtype(config.data.image_dtype),
+    )
+    # A whole image is one row.
+    self._predictor = Predictor(
+      config,
+      checkpoint,
+      {"image": image},
+      settings.batch_size if self._window else None,
     )
 
   def with_weights(self, state: TrainState) -> "Probabilities":
@@ -71,7 +60,7 @@ class Probabilities:
     What was compiled is shared. Every process works by itself.
     """
     other = copy.copy(self)
-    other._state = runs.local_weights(state, runtime.replicated(self._mesh))
+    other._predictor = self._predictor.with_weights(state)
     return other
 
   def __call__(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -96,25 +85,9 @@ class Probabilities:
       yield from self._whole(image)
 
   def _predict(self, rows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Rows of one shape, batched, predicted and taken apart again."""
-    rows, waiting = iter(rows), collections.deque()
-
-    def fetch() -> np.ndarray:
-      count, out = waiting.popleft()
-      return runtime.to_local(out, self._backend)["probabilities"][:count]
-
-    while batch := list(itertools.islice(rows, self._rows)):
-      count = len(batch)
-      batch += [batch[-1]] * (self._rows - count)
-      placed = runtime.to_global(
-        {"image": np.stack(batch)}, self._mesh, self._backend
-      )
-      waiting.append((count, self._step(self._state, placed)))
-      # The devices work on one batch while the one before is blended.
-      if len(waiting) > 1:
-        yield from fetch()
-    while waiting:
-      yield from fetch()
+    """(*S, C) rows to (*S, K) float32."""
+    for out in self._predictor({"image": row} for row in rows):
+      yield out["probabilities"]
 
   def _whole(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     size = image.shape[:-1]

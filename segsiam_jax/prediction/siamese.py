@@ -7,7 +7,6 @@
 """
 
 import io
-import itertools
 import logging
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ import ml_collections
 import numpy as np
 
 from segsiam_jax import checkpoint as checkpoint_lib
-from segsiam_jax import paths, runs, runtime, steps
+from segsiam_jax import paths
 from segsiam_jax.data import identity_sets, images, listing
 from segsiam_jax.data.siamese import SiameseRows
 from segsiam_jax.errors import UserError
@@ -27,6 +26,7 @@ from segsiam_jax.ops.similarity import similarity
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.gallery import Gallery
 from segsiam_jax.prediction.output import Output
+from segsiam_jax.prediction.predictor import Predictor
 from segsiam_jax.tasks import pair_plots
 from segsiam_jax.tasks.siamese import maps_of
 from segsiam_jax.tasks.siamese_metrics import require_finite_rows
@@ -125,22 +125,19 @@ class Embedder:
       config: of a Siamese task.
       checkpoint: its folder.
     """
-    self._data, self._backend = config.data, config.backend
+    self._data = config.data
     size, channels = tuple(config.data.image_size), config.data.channels
     self._fit = SiameseRows(size, channels, config.data.fit)
     self._head = config.model.head
-    mesh = runtime.make_mesh(runtime.all_devices(local=True))
-    self._mesh = mesh
-    self._rows = -(-config.predict.batch_size // mesh.size) * mesh.size
     shape = (*size, channels)
-    spec = {"image": jax.ShapeDtypeStruct((self._rows, *shape), np.uint8)}
-    task = runs.make_task(config, spec)
-    self._state = runs.weights_only(task, checkpoint, runtime.replicated(mesh))
-    self._step = steps.make_predict_step(
-      task, mesh=mesh, backend=config.backend
+    self._predictor = Predictor(
+      config,
+      checkpoint,
+      {"image": jax.ShapeDtypeStruct(shape, np.uint8)},
+      config.predict.batch_size,
     )
     self._learned = jax.device_get(
-      learned_head(self._state.params, maps_of(config))
+      learned_head(self._predictor.state.params, maps_of(config))
     )
     self.threshold = checkpoint_lib.metrics_of(checkpoint).get("threshold")
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -156,18 +153,13 @@ class Embedder:
 
   def __call__(self, rows: Iterable[np.ndarray]) -> np.ndarray:
     """Embeds images: n of (H, W, C) uint8 to (n, D) float32."""
-    rows, parts = iter(rows), []
-    while batch := list(itertools.islice(rows, self._rows)):
-      count = len(batch)
-      batch += [batch[-1]] * (self._rows - count)
-      placed = runtime.to_global(
-        {"image": np.stack(batch)}, self._mesh, self._backend
-      )
-      out = runtime.to_local(self._step(self._state, placed), self._backend)
-      parts.append(np.asarray(out["embeddings"][:count], np.float32))
-    if not parts:
+    found = [
+      out["embeddings"]
+      for out in self._predictor({"image": row} for row in rows)
+    ]
+    if not found:
       return np.zeros((0, 0), np.float32)
-    embeddings = np.concatenate(parts)
+    embeddings = np.stack(found).astype(np.float32)
     require_finite_rows(embeddings)
     return embeddings
 

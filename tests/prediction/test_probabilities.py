@@ -72,12 +72,12 @@ def test_blended_windows_equal_it_away_from_their_borders(
 def test_one_compilation_for_all_sizes(predictor, rng):
   predict = predictor(window=(32, 32), batch_size=3)
   # Four devices share a batch of windows.
-  assert predict.probabilities._rows == 4
+  assert predict.probabilities._predictor.rows == 4
   for size in ((40, 60), (32, 32), (1, 1), (3, 500), (33, 31)):
     out = predict(rng.integers(0, 256, (*size, 3), np.uint8))
     assert out.shape == (*size, 2)
     assert np.isfinite(out).all()
-  assert predict.probabilities._step._cache_size() == 1
+  assert predict.probabilities._predictor.step._cache_size() == 1
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "resize"])
