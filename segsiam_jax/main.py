@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from segsiam_jax import command_line, process
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import UserError, first_line
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -61,7 +61,12 @@ def _run() -> None:
     profile = (first, last)
 
   # Only now what takes seconds to import: a mistake is told at once.
-  from segsiam_jax import evaluate, predict, runtime, train
+  try:
+    from segsiam_jax import evaluate, predict, runtime, train
+  except ValueError as error:  # JAX reads its variables when it is imported.
+    raise UserError(
+      f"{first_line(error)}; fix or unset the variable of the environment"
+    ) from error
 
   runtime.enable_compilation_cache()
   runtime.initialize_distributed()

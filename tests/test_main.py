@@ -85,6 +85,14 @@ def test_tuples_given_twice_are_not_appended(run):
   assert "the last counts: --config.data.class_names" in result[1]
 
 
+def test_variables_of_jax(run, monkeypatch):
+  config = "--config=configs/unet_digits.py:debug"
+  monkeypatch.setenv("JAX_ENABLE_X64", "maybe")
+  result = run(config, f"--workdir={run.workdir}")
+  fails(result, "JAX_ENABLE_X64", "environment")
+  assert not run.workdir.exists()
+
+
 def test_predict_needs_a_trained_workdir(run):
   fails(run(f"--workdir={run.workdir}", "--mode=predict"), "config.json")
 

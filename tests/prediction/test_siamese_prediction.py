@@ -11,6 +11,7 @@ from PIL import Image
 from segsiam_jax import checkpoint, evaluate, predict, train
 from segsiam_jax.config import validate
 from segsiam_jax.errors import UserError
+from tests import bad_inputs
 from tests.siamese_data import make_siamese_config, write_splits
 
 
@@ -197,6 +198,40 @@ def test_who_is_too_far_is_unknown(run, predict_on, tmp_path, monkeypatch):
   monkeypatch.setattr(checkpoint, "metrics_of", lambda folder: {})
   (line,) = predict_on("test/b1/0.png", gallery=gallery)
   assert line["identity"] == "b0" and "same" not in line
+
+
+@pytest.mark.parametrize("enroll", [False, True])
+@pytest.mark.parametrize(
+  ("other", "words"),
+  [
+    ({"embeddings": np.ones((4, 3), np.float32)}, "not a gallery"),
+    ({"files": np.array([None] * 4)}, "not a gallery"),
+    ({"probe": np.full(2, np.nan, np.float32)}, "not a gallery"),
+    (None, "not a gallery"),
+    ({}, "made with other weights"),
+  ],
+)
+def test_a_bad_gallery_stays_as_it_is(
+  predict_on, tmp_path, capsys, other, words, enroll
+):
+  good = {
+    "embeddings": np.ones((4, 2), np.float32),
+    "identities": np.array(["ada"] * 4),
+    "files": np.array(["1", "2", "3", "4"]),
+    "probe": np.ones(2, np.float32),
+  }
+  gallery = tmp_path / "known.npz"
+  np.savez(gallery, **good | (other or {}))
+  if other is None:
+    gallery.write_bytes(gallery.read_bytes()[:-100])
+  before = bad_inputs.snapshot(tmp_path)
+  line = bad_inputs.refused(
+    lambda: predict_on("test/b0", gallery=str(gallery), enroll=enroll), capsys
+  )
+  assert words in line and "known.npz" in line
+  after = bad_inputs.snapshot(tmp_path)
+  after.pop("out", None)
+  assert after == before
 
 
 def test_mistakes_are_one_line(run, predict_on, tmp_path):
