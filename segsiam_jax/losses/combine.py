@@ -75,7 +75,7 @@ def combine(
     raise ValueError(f"options for losses without a weight: {sorted(unused)}")
 
   def loss(logits: jax.Array, labels: jax.Array, **arguments) -> jax.Array:
-    return sum(
+    weighted = (
       weigh(
         jnp.float32(weight),
         SEGMENTATION_LOSSES[name](
@@ -84,5 +84,6 @@ def combine(
       )
       for name, weight in weights.items()
     )
+    return sum(weighted, start=jnp.float32(0.0))
 
   return loss

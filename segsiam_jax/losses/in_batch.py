@@ -168,6 +168,7 @@ def batch_triplet_loss(
   if mining == "semi_hard":
     mined = mine_semi_hard(distances, *masks, fallback=semi_hard_fallback)
   else:
+    assert rng is not None
     mined = mine_distance_weighted(
       rng,
       pairwise_distances(l2_normalize(anchors), l2_normalize(embeddings)),

@@ -66,8 +66,7 @@ def lovasz_softmax_loss(
   )
   size, *space, num_classes = logits.shape
   count = math.prod(space)
-  shape = (1, size * count) if batch else (size, count)
-  shape += (num_classes,)
+  shape = (*((1, size * count) if batch else (size, count)), num_classes)
   targets = pixels.targets.reshape(shape)
   errors = jnp.abs(targets - probabilities(pixels, "softmax").reshape(shape))
   # The loss is linear in the errors as long as their order stays the same.

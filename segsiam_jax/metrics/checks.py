@@ -55,7 +55,7 @@ def _check(
   array = np.asarray(array)
   if array.ndim == 0 or not jnp.issubdtype(array.dtype, jnp.inexact):
     return
-  bad = is_bad(array).any(axis=tuple(range(1, array.ndim)))
+  bad = np.asarray(is_bad(array).any(axis=tuple(range(1, array.ndim))))
   if bad.any():
     raise ValueError(
       f"{bad.sum()} of {len(bad)} {name} are {what} (first: {row} "

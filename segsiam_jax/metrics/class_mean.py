@@ -1,7 +1,7 @@
 """Means by class of any score that may be undefined for some images."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import flax
 import jax
@@ -23,7 +23,7 @@ def as_class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
   return tuple(classes)
 
 
-def ratio(numerator, denominator, xp):
+def ratio(numerator: Any, denominator: Any, xp: Any) -> Any:
   """Quotient, NaN where the denominator is 0, in NumPy or jax.numpy (`xp`)."""
   quotient = numerator / xp.where(denominator == 0, 1, denominator)
   return xp.where(denominator == 0, xp.nan, quotient)

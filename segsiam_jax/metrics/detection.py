@@ -274,7 +274,8 @@ class CocoAveragePrecision:
     """A `pycocotools.coco.COCO` of the truth or of the detections."""
     from pycocotools.coco import COCO
 
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, image_id in enumerate(self._ids(), 1):
       record = self._images[image_id]
       height, width = record["size"]

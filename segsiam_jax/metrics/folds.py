@@ -130,10 +130,9 @@ def k_fold_verification(
       accepted = wide[test] >= point.threshold
       tars.append(accepted[same[test]].mean())
       fars.append(accepted[~same[test]].mean())
-  accuracies = np.array(accuracies)
   std = float(np.std(accuracies, ddof=1))
   return FoldResult(
-    accuracies=accuracies,
+    accuracies=np.array(accuracies),
     thresholds=np.array(thresholds),
     mean=float(np.mean(accuracies)),
     std=std,

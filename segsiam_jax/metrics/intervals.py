@@ -140,7 +140,7 @@ def bootstrap_interval(
   """
   _check_confidence(confidence)
   num_resamples = check_integer("num_resamples", num_resamples, 1)
-  arrays = [np.asarray(array) for array in arrays]
+  arrays = tuple(np.asarray(array) for array in arrays)
   lengths = [len(array) if array.ndim else 0 for array in arrays]
   if len(set(lengths)) != 1 or 0 in lengths:
     raise ValueError(

@@ -78,26 +78,24 @@ def nearest(
     query_ids = np.full(len(queries), -1, np.int32)
     gallery_ids = np.full(len(gallery), -2, np.int32)
   space = _Space(queries, gallery, metric)
-  queries = _Side(space.on_device(queries, 0), np.asarray(query_ids, np.int32))
-  gallery = _Side(
-    space.on_device(gallery, 1), np.asarray(gallery_ids, np.int32)
-  )
-  gallery_block = _even_block(len(gallery.ids), gallery_block)
+  asking = _Side(space.on_device(queries, 0), np.asarray(query_ids, np.int32))
+  known = _Side(space.on_device(gallery, 1), np.asarray(gallery_ids, np.int32))
+  gallery_block = _even_block(len(known.ids), gallery_block)
   blocks = jax.device_put(
     (
-      *(_to_blocks(array, gallery_block) for array in gallery),
-      _to_blocks(np.arange(len(gallery.ids), dtype=np.int32), gallery_block),
-      _to_blocks(np.ones(len(gallery.ids), bool), gallery_block),
+      *(_to_blocks(array, gallery_block) for array in known),
+      _to_blocks(np.arange(len(known.ids), dtype=np.int32), gallery_block),
+      _to_blocks(np.ones(len(known.ids), bool), gallery_block),
     )
   )
-  block = _even_block(len(queries.ids), query_block)
-  rows = np.arange(len(queries.ids))
+  block = _even_block(len(asking.ids), query_block)
+  rows = np.arange(len(asking.ids))
   # A few more than asked for, as the last of them may be others.
-  count = min(len(gallery.ids), k + max(8, k // 8))
+  count = min(len(known.ids), k + max(8, k // 8))
   while len(rows):
     searched = [
       _candidates(
-        *(_padded(array[part], block) for array in queries),
+        *(_padded(array[part], block) for array in asking),
         *blocks,
         count=count,
         metric="l1" if metric == "l1" else "sq_euclidean",
@@ -108,10 +106,10 @@ def nearest(
       np.concatenate([np.asarray(x) for x in part])[: len(rows)]
       for part in zip(*searched, strict=True)
     )
-    everything = count == len(gallery.ids)
+    everything = count == len(known.ids)
     index, closed = _order(space, rows, distances, index, k, everything)
     found[rows[closed], : index.shape[1]] = index[closed]
-    rows, count = rows[~closed], min(len(gallery.ids), 4 * count)
+    rows, count = rows[~closed], min(len(known.ids), 4 * count)
   return found
 
 
@@ -352,8 +350,8 @@ def _candidates(
       jnp.broadcast_to(rows, to_block.shape),
       min(count, to_block.shape[1]),
     )
-    merged = map(_side_by_side, nearest, of_block)
-    return _top_k(*merged, count), None
+    distances, rows = map(_side_by_side, nearest, of_block)
+    return _top_k(distances, rows, count), None
 
   start = (
     jnp.full((len(queries), count), jnp.inf, jnp.float32),

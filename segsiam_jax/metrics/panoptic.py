@@ -157,8 +157,14 @@ class PanopticQuality(MetricState):
 
     flat = (labels.shape[0], math.prod(labels.shape[1:]))
     sums = jax.vmap(of_image)(*(jnp.reshape(a, flat) for a in arrays))
+    iou, true_positive, false_positive, false_negative = (
+      leaf.sum(0, dtype=leaf.dtype) for leaf in sums
+    )
     return cls(
-      *(leaf.sum(0, dtype=leaf.dtype) for leaf in sums),
+      iou=iou,
+      true_positive=true_positive,
+      false_positive=false_positive,
+      false_negative=false_negative,
       class_names=names,
       things=tuple(things),
     )
@@ -204,7 +210,7 @@ class _Segments(NamedTuple):
     overflow: () bool, whether there are more than `max_segments`.
   """
 
-  index: jax.Array
+  index: jax.Array  # type: ignore[assignment]
   category: jax.Array
   overflow: jax.Array
 

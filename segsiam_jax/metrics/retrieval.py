@@ -107,7 +107,7 @@ def rank_gallery(
   if k is not None:
     k = check_integer("k", k, 1)
   query_labels, gallery_labels = renumber(query_labels, gallery_labels)
-  if query_ids is not None:
+  if query_ids is not None and gallery_ids is not None:
     query_ids, gallery_ids = renumber(query_ids, gallery_ids)
   num_relevant = _count_relevant(
     query_labels, gallery_labels, query_ids, gallery_ids
@@ -171,7 +171,7 @@ def recall_at_k(
   found = ranking.relevant[:, :k]
   if fraction:
     return found.sum(axis=1) / np.maximum(ranking.num_relevant, 1)
-  return found.any(axis=1).astype(np.float64)
+  return np.asarray(found.any(axis=1), np.float64)
 
 
 def r_precision(ranking: Ranking) -> np.ndarray:

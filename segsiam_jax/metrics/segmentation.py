@@ -189,7 +189,9 @@ def image_iou(
   counts = confusion_matrices(
     predictions, labels, num_classes, ignore_label=ignore_label, where=where
   )
-  return _iou(*_marginals(counts), absent, jnp).astype(jnp.float32)
+  intersection, labelled, predicted = _marginals(counts)
+  iou = _iou(intersection, labelled, predicted, absent, jnp)
+  return iou.astype(jnp.float32)
 
 
 def image_dice(
@@ -221,7 +223,9 @@ def image_dice(
   counts = confusion_matrices(
     predictions, labels, num_classes, ignore_label=ignore_label, where=where
   )
-  return _dice(*_marginals(counts), absent, jnp).astype(jnp.float32)
+  intersection, labelled, predicted = _marginals(counts)
+  dice = _dice(intersection, labelled, predicted, absent, jnp)
+  return dice.astype(jnp.float32)
 
 
 def _marginals(counts):

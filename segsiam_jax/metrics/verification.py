@@ -13,6 +13,7 @@ Equal scores are one step of the ROC curve, never an order that happens to
 favour the right answer: a constant score has AUC 0.5 and equal error rate 0.5.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -342,7 +343,8 @@ class ScoreHistogram(MetricState):
     scaled = (scores - self.low) * (num_bins / (self.high - self.low))
     bins = jnp.clip(jnp.floor(scaled), 0, num_bins - 1).astype(jnp.int32)
     zeros = jnp.zeros((num_bins,), jnp.int32)
-    return self.replace(
+    return dataclasses.replace(
+      self,
       same=zeros.at[bins].add(same & counted),
       different=zeros.at[bins].add(~same & counted),
       missing=jnp.sum(missing, dtype=jnp.int32),

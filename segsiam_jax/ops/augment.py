@@ -134,7 +134,8 @@ def warp(
   zoom = jnp.exp(_uniform(keys[2], (), low, high))
   shift = settings.translate * _uniform(keys[3], (2,), -1.0, 1.0)
   rotate_key, bend_key = jax.random.split(keys[4])
-  center_y, center_x = (height - 1) / 2, (width - 1) / 2
+  center_y: Any = (height - 1) / 2
+  center_x: Any = (width - 1) / 2
   ys = (jnp.arange(height, dtype=jnp.float32) - center_y) / zoom
   xs = (jnp.arange(width, dtype=jnp.float32) - center_x) / zoom
   center_y += shift[0] * height

@@ -68,7 +68,7 @@ def conv_general_dilated(
   dilated = any(one != 1 for one in options.get("lhs_dilation") or ())
   grouped = options.get("feature_group_count", 1) != 1
   if dilated or grouped or not (volumes or (rhs.ndim == 4 and _in_loop.get())):
-    return direct(lhs, rhs)
+    return direct(lhs, rhs)  # type: ignore[call-arg]
   strides = tuple(window_strides)
   dilation = tuple(options.get("rhs_dilation") or (1,) * len(strides))
   if isinstance(padding, str):

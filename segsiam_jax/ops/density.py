@@ -44,13 +44,13 @@ def equalize(
       below 1.
   """
   check_shapes(images=(images, "B H+ W+ C"))
-  size = tuple(check_integer("size", length, 1) for length in size)
+  height, width = (check_integer("size", length, 1) for length in size)
   images = jnp.asarray(images, jnp.float32)
 
   def of_one(image):
     ink = jnp.sum(jnp.maximum(image, 0.0), axis=-1)
-    rows = _weights(jnp.sum(ink, axis=1), size[0], floor, power)
-    columns = _weights(jnp.sum(ink, axis=0), size[1], floor, power)
+    rows = _weights(jnp.sum(ink, axis=1), height, floor, power)
+    columns = _weights(jnp.sum(ink, axis=0), width, floor, power)
     return jnp.einsum(
       "yh,hwc,xw->yxc",
       rows,

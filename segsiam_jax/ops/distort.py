@@ -135,7 +135,7 @@ def _warp(key: jax.Array, image: jax.Array, settings: Distortion) -> jax.Array:
   draws = jnp.where(used, draws, 0.0)
   angle = jnp.deg2rad(jnp.float32(settings.rotate)) * draws[2]
   shear = settings.shear * draws[3:5]
-  shift = settings.translate * draws[5:] * np.float32([height, width])
+  shift = settings.translate * draws[5:] * np.array([height, width], np.float32)
   # From where in the image each pixel of the result comes.
   matrix = jnp.array(augment.rotation(angle))
   matrix = matrix @ jnp.array([[1.0, shear[0]], [shear[1], 1.0]])

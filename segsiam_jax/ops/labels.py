@@ -34,11 +34,11 @@ def renumber(*arrays: np.ndarray) -> list[np.ndarray]:
   """
   for array in arrays:
     check_shapes(arrays=(array, "N"))
-  arrays = [np.asarray(array) for array in arrays]
+  arrays = tuple(np.asarray(array) for array in arrays)
   integers = any(array.dtype.kind in "iu" for array in arrays)
   if integers and np.result_type(*arrays).kind == "f":
     # That of int64 and uint64, and with floats: where many integers are equal.
-    arrays = [array.astype(object) for array in arrays]
+    arrays = tuple(array.astype(object) for array in arrays)
   codes = np.unique(np.concatenate(arrays), return_inverse=True)[1]
   ends = np.cumsum([len(array) for array in arrays])[:-1]
   return np.split(codes.astype(np.int32), ends)

@@ -56,7 +56,10 @@ def mask_targets(
   )
   sides = [
     _resampling(
-      *(box[..., axis + side] for box in (boxes, truth) for side in (0, 2)),
+      boxes[..., axis],
+      boxes[..., axis + 2],
+      truth[..., axis],
+      truth[..., axis + 2],
       image_sizes[:, None, 1 - axis],
       masks.shape[-1],
       output_size,

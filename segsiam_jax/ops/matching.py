@@ -82,7 +82,7 @@ class Samples(NamedTuple):
     valid: `(..., S)` bool: False where there were too few boxes.
   """
 
-  index: jax.Array
+  index: jax.Array  # type: ignore[assignment]
   positive: jax.Array
   valid: jax.Array
 

@@ -59,7 +59,7 @@ class MinedNegatives(NamedTuple):
     valid: `(A, N)` bool, the column is a positive and has a negative.
   """
 
-  index: jax.Array
+  index: jax.Array  # type: ignore[assignment]
   valid: jax.Array
 
 

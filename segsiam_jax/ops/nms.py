@@ -5,6 +5,7 @@ torchvision, so that it shows.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,12 +29,12 @@ class Kept(NamedTuple):
     valid: `(..., M)` bool.
   """
 
-  index: jax.Array
+  index: jax.Array  # type: ignore[assignment]
   scores: jax.Array
   valid: jax.Array
 
 
-def _nothing(batch: tuple[int, ...]) -> Kept:
+def _nothing(batch: Sequence[int]) -> Kept:
   empty = jnp.zeros((*batch, 0), jnp.float32)
   return Kept(empty.astype(jnp.int32), empty, empty.astype(bool))
 

@@ -120,7 +120,7 @@ def roi_align(
   boxes = jnp.where(known[..., None], boxes, jnp.nan)
   levels = jnp.where(known, levels, 0)
   scale = 1.0 / jnp.asarray(strides, jnp.float32)[levels]
-  axes = [
+  y, x = (
     _interpolation(
       boxes[..., axis] * scale,
       boxes[..., axis + 2] * scale,
@@ -130,10 +130,10 @@ def roi_align(
       aligned,
     )
     for axis in (1, 0)
-  ]
+  )
   if method == "gather":
-    return _gather(tuple(features), *axes, levels)
-  return _multiply(features, *axes, levels, chunk)
+    return _gather(tuple(features), y, x, levels)
+  return _multiply(features, y, x, levels, chunk)
 
 
 class _Interpolation(NamedTuple):
@@ -144,7 +144,7 @@ class _Interpolation(NamedTuple):
     weight: `(K, B, R, out)` float32.
   """
 
-  index: jax.Array
+  index: jax.Array  # type: ignore[assignment]
   weight: jax.Array
 
 
@@ -210,7 +210,11 @@ def _corners(shapes, y, x, levels, number):
 
 
 # Of the arrays of `_Interpolation` and of levels: where the images are.
-_AXES = (_Interpolation(1, 1), _Interpolation(1, 1), 0)
+_AXES = (
+  _Interpolation(1, 1),  # type: ignore[arg-type]
+  _Interpolation(1, 1),  # type: ignore[arg-type]
+  0,
+)
 
 
 @jax.custom_vjp
@@ -221,10 +225,10 @@ def _gather(features, y, x, levels):
     [f.reshape(batch, math.prod(f.shape[1:3]), channels) for f in features], 1
   )
 
-  def read(flat, *bins):
+  def read(flat, y, x, levels):
     total = 0.0
     for number in range(len(y.index) * len(x.index)):
-      cells, weight = _corners(shapes, *bins, number)
+      cells, weight = _corners(shapes, y, x, levels, number)
       total += flat.at[cells].get(mode="promise_in_bounds") * weight
     return total
 
@@ -260,8 +264,8 @@ def _gather_backward(saved, gradient):
   gradient = gradient.astype(jnp.float32)
 
   def add(number, total):
-    def scatter(total, gradient, *bins):
-      cells, weight = _corners(shapes, *bins, number)
+    def scatter(total, gradient, y, x, levels):
+      cells, weight = _corners(shapes, y, x, levels, number)
       return total.at[cells].add(gradient * weight, mode="promise_in_bounds")
 
     return jax.vmap(scatter, (0, 0, *_AXES))(total, gradient, y, x, levels)

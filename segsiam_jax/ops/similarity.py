@@ -70,12 +70,20 @@ def similarity(
   check_pairs(first=first, second=second)
   if head == "cosine":
     return 1.0 - paired_distances(first, second, "cosine")
-  if head not in ("learned", "deformable"):
-    return -paired_distances(first, second, head)
-  if learned is None:
-    raise ValueError(f'head="{head}" needs its weights')
+  if head == "learned":
+    if not isinstance(learned, LearnedWeights):
+      raise ValueError('head="learned" needs its weights, LearnedWeights')
+    return _learned_similarity(first, second, learned)
   if head == "deformable":
+    if not isinstance(learned, Deformation):
+      raise ValueError('head="deformable" needs its weights, a Deformation')
     return deformable_similarity(first, second, learned)
+  return -paired_distances(first, second, head)
+
+
+def _learned_similarity(
+  first: jax.Array, second: jax.Array, learned: LearnedWeights
+) -> jax.Array:
   check_shapes(
     first=(first, "*S D"),
     weights=(learned.weights, "D"),

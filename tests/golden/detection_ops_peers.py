@@ -2,7 +2,7 @@
 
     python -m tests.golden.detection_ops_peers
 
-Needs torch and torchvision (made with 2.14.1 and 0.29.1).
+Needs requirements.txt beside it.
 """
 
 import pathlib

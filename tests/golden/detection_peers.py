@@ -2,9 +2,9 @@
 
     python -m tests.golden.detection_peers
 
-Needs torch and torchvision (made with 2.14.1 and 0.29.1). Weights come from
-`filled.fill`, so that the file holds outputs alone. In training the samplers
-take the first candidates rather than random ones.
+Needs requirements.txt beside it. Weights come from `filled.fill`, so that the
+file holds outputs alone. In training the samplers take the first candidates
+rather than random ones.
 """
 
 import pathlib

@@ -2,8 +2,7 @@
 
     python tests/golden/metric_learning_peers.py
 
-It needs torch 2.13.0 (CPU), pytorch-metric-learning 2.9.0, torchmetrics 1.9.0,
-scikit-learn 1.9, scipy and optax 0.2.8, but not this package. It writes
+It needs requirements.txt beside it, but not this package. It writes
 `metric_learning_inputs.npz` and `metric_learning_peers.json` next to itself.
 Each row of the latter names the peer with its options, our function with the
 options that make it equal and how our values are reduced, and the peer's

@@ -2,9 +2,8 @@
 
     python tests/golden/segmentation_peers.py
 
-It needs torch 2.13.0 (CPU), segmentation-models-pytorch 0.6.0, monai 1.6.1,
-torchmetrics 1.9.0, scikit-learn 1.9 and optax 0.2.8, but not this package. It
-writes `segmentation_inputs.npz` and `segmentation_peers.json` next to itself.
+It needs requirements.txt beside it, but not this package. It writes
+`segmentation_inputs.npz` and `segmentation_peers.json` next to itself.
 Each row of the latter names the peer with its options, our function with the
 options that make it equal, and the peer's values; or, with `"equal": false`,
 options that come closest, and the reason in the note.

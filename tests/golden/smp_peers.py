@@ -3,8 +3,8 @@ image.
 
     python -m tests.golden.smp_peers
 
-Needs torch and segmentation-models-pytorch (made with 2.14.1 and 0.6.0).
-Weights come from `filled.fill`, so that the file holds outputs alone.
+Needs requirements.txt beside it. Weights come from `filled.fill`, so that the
+file holds outputs alone.
 """
 
 import pathlib

@@ -2,8 +2,8 @@
 
     python -m tests.golden.torchvision_peers
 
-Needs torch and torchvision (made with 2.15.0 and 0.29.2). Weights come from
-`filled.fill`, so that the file holds outputs alone.
+Needs requirements.txt beside it. Weights come from `filled.fill`, so that the
+file holds outputs alone.
 """
 
 import pathlib
