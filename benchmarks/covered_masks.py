@@ -1,14 +1,14 @@
-"""What a trained Mask R-CNN makes of digits that others cover.
+"""What a trained Mask R-CNN predicts for occluded digits.
 
     python -m benchmarks.covered_masks --workdir=runs/maskrcnn_digits
 
-Of every digit of the test scenes the detection with the best box is taken.
-Prints a row of a Markdown table for each range of how much of a digit is
-hidden: how many there are; the share that has a box of IoU 0.5; and means over
-those: IoU of the mask with what is seen of the digit, and with all of it; the
-share of the mask that lies on other digits; pixels of the mask and of what is
-seen; and, for comparison, what IoU the true mask has when it is brought to a
-mask head's 28x28 cells and back.
+Takes the detection with the best box for every digit of the test scenes. Prints
+one row of a Markdown table per range of the hidden share of a digit: how many
+digits there are; the share whose box has an IoU of 0.5; and means over those:
+IoU of the mask with the visible part of the digit and with the whole digit; the
+share of the mask that lies on other digits; pixels of the mask and of the
+visible part; and, for comparison, the IoU of the true mask with itself after
+resampling to a mask head's 28x28 cells and back.
 """
 
 import argparse
@@ -114,8 +114,9 @@ def main() -> None:
       found = Found.of(one, batch["size"][row], truth.size)
       rows += rows_of(truth, found)
   print(
-    "| hidden | digits | box found | IoU with what is seen | with the whole "
-    "digit | on other digits | pixels | seen | IoU of 28x28 cells |"
+    "| hidden | digits | box found | IoU with the visible part "
+    "| with the whole digit | on other digits | mask pixels | visible pixels "
+    "| IoU of 28x28 cells |"
   )
   print("|---|---|---|---|---|---|---|---|---|")
   values = np.array(rows)

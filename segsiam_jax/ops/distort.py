@@ -143,7 +143,10 @@ def _warp(key: jax.Array, image: jax.Array, settings: Distortion) -> jax.Array:
     matrix, jnp.diag(1.0 / scale), precision=jax.lax.Precision.HIGHEST
   )
   center_y, center_x = (height - 1) / 2, (width - 1) / 2
-  offsets = [(center_y, center_x), (shift[0], shift[1])]
+  offsets: list[tuple[jax.Array | float, jax.Array | float]] = [
+    (center_y, center_x),
+    (shift[0], shift[1]),
+  ]
   if bends:
     field = augment.elastic_field(
       bend_key,
