@@ -1,4 +1,4 @@
-"""Times two functions that do the same, in turns, and prints a table."""
+"""Times pairs of equivalent functions in turns and prints a table."""
 
 import os
 import statistics
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-  """Two functions that do the same; both return when they are done."""
+  """Two equivalent functions; both return when they are done."""
 
   name: str
   peer: str
@@ -17,7 +17,7 @@ class Case(NamedTuple):
 
 
 def _num_cpus() -> int:
-  """Those that this process may run on, where the system tells."""
+  """CPUs that this process may run on, if the system says so."""
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count()
@@ -55,7 +55,7 @@ def print_table(
   cases: Iterable[Case], repeats: int, set_threads: Callable[[int], None]
 ) -> None:
   """Measures each case and prints its row as soon as it is known."""
-  print("| what | ours, ms | peer, ms | faster | peer |")
+  print("| what | ours, ms | peer, ms | speed-up | peer |")
   print("|---|---|---|---|---|")
   for case in cases:
     ours, theirs = measure(case, repeats, set_threads)

@@ -139,8 +139,9 @@ def main() -> None:
     folder = pathlib.Path(name)
     write_run(folder / "run")
     print(
-      "| image | image and labels, MB | windows: peak, MB | without these | "
-      "seconds | whole: peak, MB | seconds |\n|---|---|---|---|---|---|---|"
+      "| image | image and labels, MB | windows: peak, MB | peak without image "
+      "and labels | seconds | whole image: peak, MB | seconds |\n"
+      "|---|---|---|---|---|---|---|"
     )
     sizes = [size for size in SIZES if size <= arguments.largest]
     for size in sizes:
