@@ -153,6 +153,23 @@ def test_a_run_is_told_what_to_give(
   assert words in _train(init_from, tmp_path, capsys)
 
 
+def test_damaged_safetensors(tmp_path):
+  path = tmp_path / "a.safetensors"
+  write_state_dict(path, {"w": np.ones(100, np.float32)})
+  content = path.read_bytes()
+  for cut in range(0, len(content), 37):
+    path.write_bytes(content[:cut])
+    refused(path, "not a readable state dict")
+  rng = np.random.default_rng(0)
+  for _ in range(300):
+    spoiled = bytearray(content)
+    for at in rng.integers(80, size=3):
+      spoiled[at] = rng.integers(256)
+    path.write_bytes(spoiled)
+    with contextlib.suppress(UserError):
+      read_state_dict(path)
+
+
 class Malicious:
   def __init__(self, path):
     self.path = path
