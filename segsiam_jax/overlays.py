@@ -126,12 +126,17 @@ def draw_objects(
     color = tuple(color.tolist())
     corners = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
     draw.rectangle(corners, outline=color)
-    if caption:
+    if caption := drawable(caption):
       place = draw.textbbox((x1 + 1, y1), caption, font)
       draw.rectangle(place, fill=color)
       ink = "black" if sum(color) > 330 else "white"
       draw.text((x1 + 1, y1), caption, ink, font)
   return np.asarray(picture)
+
+
+def drawable(text: str) -> str:
+  """The text without bytes of a file's name that are no characters, as '?'."""
+  return text.encode("utf-8", "replace").decode()
 
 
 def thumbnail(image: np.ndarray, size: int) -> np.ndarray:
@@ -170,7 +175,7 @@ def captioned(picture: np.ndarray, line: str) -> np.ndarray:
   height, width = picture.shape[:2]
   canvas = Image.new("RGB", (width, height + 18), "white")
   ImageDraw.Draw(canvas).text(
-    (2, 9), line, "black", ImageFont.load_default(11), anchor="lm"
+    (2, 9), drawable(line), "black", ImageFont.load_default(11), anchor="lm"
   )
   canvas.paste(Image.fromarray(picture), (0, 18))
   return np.asarray(canvas)

@@ -250,7 +250,7 @@ def _add_legend(axes: "Axes", entries: Sequence[tuple[str, object]]) -> None:
     return
   legend = axes.legend(
     [Line2D([], [], color=color, linewidth=4) for _, color in entries],
-    [label for label, _ in entries],
+    [overlays.drawable(label) for label, _ in entries],
     loc="best",
     fontsize=_TEXT,
     labelcolor=_FRAME,
@@ -265,9 +265,9 @@ def _picture(
   """The figure of axes that are complete: (height, width, 3) uint8."""
   # Names of classes and metrics are no formulas.
   text = {"color": _FRAME, "fontsize": _TEXT, "parse_math": False}
-  axes.set_title(title, text)
-  axes.set_xlabel(x_label, text)
-  axes.set_ylabel(y_label, text)
+  axes.set_title(overlays.drawable(title), text)
+  axes.set_xlabel(overlays.drawable(x_label), text)
+  axes.set_ylabel(overlays.drawable(y_label), text)
   canvas = axes.get_figure().canvas
   with warnings.catch_warnings():
     # Of names in letters that the font lacks: they are drawn as boxes.

@@ -77,3 +77,12 @@ def test_captions_are_added_above():
   assert captioned.shape == (38, 60, 3)
   np.testing.assert_array_equal(captioned[18:], picture)
   assert (captioned[:18] < 128).any()
+
+
+def test_names_that_are_not_utf_8():
+  picture = np.zeros((20, 60, 3), np.uint8)
+  np.testing.assert_array_equal(
+    overlays.captioned(picture, "a\udcff"), overlays.captioned(picture, "a?")
+  )
+  boxes = np.array([[2.0, 2.0, 30.0, 15.0]])
+  assert overlays.draw_objects(picture, boxes, ["a\udcff"]).any()

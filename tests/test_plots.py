@@ -118,7 +118,13 @@ def test_a_point_without_neighbours_is_seen():
 
 
 def test_names_are_no_formulas_and_need_no_font(recwarn):
-  names = ("$x^2$", r"$\frac$", "_hidden", "a\N{CJK UNIFIED IDEOGRAPH-4E00}")
+  names = (
+    "$x^2$",
+    r"$\frac$",
+    "_hidden",
+    "a\N{CJK UNIFIED IDEOGRAPH-4E00}",
+    "\udcff",
+  )
   pictures = [
     plots.line_plot(
       [plots.Line([0, 1], [0, 1], name)], title=name, x_label=name, y_label=name
