@@ -9,7 +9,7 @@ import pytest
 from segsiam_jax import config as config_lib
 from segsiam_jax import inputs, runs, runtime, steps
 from segsiam_jax.errors import UserError
-from segsiam_jax.fields.siamese import LOSSES as SIAMESE_LOSSES
+from segsiam_jax.fields.siamese_losses import LOSSES as SIAMESE_LOSSES
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.state import create_state
 from tests.conftest import make_tiny_config

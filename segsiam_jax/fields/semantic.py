@@ -2,8 +2,9 @@
 
 import ml_collections
 
-from segsiam_jax.fields import semantic_models, windows
+from segsiam_jax.fields import semantic_losses, semantic_models, windows
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, size, within
+from segsiam_jax.fields.semantic_losses import taking
 
 DATA_SETS = (
   "digit_scenes/trimap",
@@ -13,9 +14,6 @@ DATA_SETS = (
   "caltech_birds2011",
   "folder",
 )
-
-# The losses whose weights a config gives as loss.NAME.
-LOSSES = ("cross_entropy", "focal", "dice", "jaccard", "tversky", "lovasz")
 
 MODELS = semantic_models.MODELS
 
@@ -77,22 +75,6 @@ FIELDS: dict[str, Field] = {
     (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True)
   ),
   "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
-  "loss.cross_entropy": Field(1.0, "weight", within(0)),
-  "loss.label_smoothing": Field(0.0, "of cross-entropy", within(0, 1)),
-  "loss.hardest_fraction": Field(
-    1.0, "of pixels that cross-entropy averages", within(0.001, 1)
-  ),
-  "loss.focal": Field(0.0, "weight", within(0)),
-  "loss.focal_gamma": Field(2.0, "0 is cross-entropy", within(0)),
-  "loss.dice": Field(0.0, "weight", within(0)),
-  "loss.dice_smooth": Field(1.0, "added above and below", within(0)),
-  "loss.dice_batch": Field(False, "one Dice of the batch, not of each image"),
-  "loss.jaccard": Field(0.0, "weight", within(0)),
-  "loss.tversky": Field(0.0, "weight", within(0)),
-  "loss.tversky_alpha": Field(
-    0.3, "weight of false positives, of one", within(0, 1)
-  ),
-  "loss.lovasz": Field(0.0, "weight of Lovasz-softmax", within(0)),
   "loss.auxiliary": Field(
     0.5, "weight of the losses of auxiliary heads", within(0)
   ),
@@ -112,7 +94,9 @@ FIELDS: dict[str, Field] = {
   "eval.rand_class": Field(
     "", "class whose connected parts get a Rand score; '' for none"
   ),
-} | windows.FIELDS
+}
+
+FIELDS |= semantic_losses.FIELDS | windows.FIELDS
 
 
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
@@ -158,19 +142,20 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   if data.masks == "instances" and len(data.class_names) != 2:
     fail("data.class_names", "expected two, for the background and an object")
   loss = config.loss
-  if not any(loss[name] for name in LOSSES):
+  used = [name for name in semantic_losses.LOSSES if loss[name]]
+  if not used:
     fail("loss.cross_entropy", "no loss is left; give one a weight")
-  of_regions = loss.dice or loss.jaccard or loss.tversky
-  if config.train.grad_accum > 1 and loss.dice_batch and of_regions:
+  counted = loss.dice_batch and set(used) & set(taking("batch"))
+  if config.train.grad_accum > 1 and counted:
     fail(
       "train.grad_accum",
       "loss.dice_batch counts over the batch as a whole: set "
       "config.train.grad_accum=1 or config.loss.dice_batch=False",
     )
   for name in ("class_weights", "balance", "weight_map"):
-    pixelwise = loss.cross_entropy or loss.focal
-    if loss[name] not in ((), "none", 0.0) and not pixelwise:
-      fail(f"loss.{name}", "only cross_entropy and focal take it")
+    takers = taking("pixel_weights")
+    if loss[name] not in ((), "none", 0.0) and not set(used) & set(takers):
+      fail(f"loss.{name}", f"only {' and '.join(takers)} take it")
   named = data.class_names
   if named and loss.class_weights and len(loss.class_weights) != len(named):
     fail("loss.class_weights", f"expected one for each of {len(named)} classes")

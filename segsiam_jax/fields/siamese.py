@@ -2,8 +2,10 @@
 
 import ml_collections
 
+from segsiam_jax.fields import siamese_losses
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
 from segsiam_jax.fields.encoders import ENCODERS
+from segsiam_jax.fields.siamese_losses import comparing
 
 DATA_SETS = (
   "digits",
@@ -25,31 +27,6 @@ DATA_SETS = (
   "huggingface:rvl_cdip",
 )
 _NEED_A_FOLDER = ("folder", "pairs", "omniglot", "lfw", "cedar", "pages")
-
-# The losses whose weights a config gives as loss.NAME.
-LOSSES = (
-  "contrastive",
-  "binary",
-  "triplet",
-  "nt_xent",
-  "supervised_contrastive",
-  "multi_similarity",
-  "prototypical",
-  "arcface",
-  "cosface",
-  "proxy_anchor",
-  "cross_entropy",
-)
-# Those that compare embeddings of the batch with one another.
-_OF_THE_BATCH = (
-  "contrastive",
-  "triplet",
-  "nt_xent",
-  "supervised_contrastive",
-  "multi_similarity",
-)
-# Those with a vector for every identity of the training split.
-_OF_CLASSES = ("arcface", "cosface", "proxy_anchor", "cross_entropy")
 
 FIELDS: dict[str, Field] = {
   "data.name": Field("digits", "data set", one_of(*DATA_SETS)),
@@ -125,56 +102,11 @@ FIELDS: dict[str, Field] = {
     "quarter turns and mirror images as new identities, or as new groups",
     one_of("none", "identity", "group"),
   ),
-  "loss.contrastive": Field(0.0, "weight", within(0)),
-  "loss.contrastive_margin": Field(1.0, "of different ones", within(0)),
-  "loss.contrastive_positive_margin": Field(0.0, "of same ones", within(0)),
-  "loss.contrastive_squared": Field(True, "square both terms"),
-  "loss.binary": Field(
-    0.0, "weight of cross-entropy of the learned similarity", within(0)
-  ),
-  "loss.triplet": Field(1.0, "weight", within(0)),
-  "loss.triplet_margin": Field(0.2, "in units of the distance", within(0)),
-  "loss.triplet_mining": Field(
-    "hard",
-    "which of a batch's triplets; those of batch.kind = 'triplets' are given",
-    one_of("hard", "semi_hard", "all", "distance_weighted"),
-  ),
-  "loss.triplet_soft": Field(False, "softplus in place of the hinge"),
-  "loss.triplet_average": Field(
-    "valid",
-    "over all triplets, or those with a loss",
-    one_of("valid", "active"),
-  ),
-  "loss.nt_xent": Field(0.0, "weight", within(0)),
-  "loss.supervised_contrastive": Field(0.0, "weight", within(0)),
-  "loss.temperature": Field(
-    0.1, "of nt_xent and supervised_contrastive", within(1e-4)
-  ),
-  "loss.multi_similarity": Field(0.0, "weight", within(0)),
-  "loss.multi_similarity_alpha": Field(2.0, "of same pairs", within(0)),
-  "loss.multi_similarity_beta": Field(50.0, "of different ones", within(0)),
-  "loss.multi_similarity_base": Field(0.5, "lambda", within(-1, 1)),
-  "loss.multi_similarity_epsilon": Field(
-    0.1, "of its mining; 0 for all pairs", within(0)
-  ),
-  "loss.prototypical": Field(0.0, "weight; takes episodes", within(0)),
-  "loss.prototypical_temperature": Field(1.0, "of its softmax", within(1e-4)),
   "match.window": Field(
     2, "of head 'deformable': how far a place may move", within(0)
   ),
   "match.stride": Field(
     2, "of head 'deformable': one place of so many is matched", within(1)
-  ),
-  "loss.arcface": Field(0.0, "weight", within(0)),
-  "loss.arcface_margin": Field(0.5, "in radians", within(0, 3.15)),
-  "loss.cosface": Field(0.0, "weight", within(0)),
-  "loss.cosface_margin": Field(0.35, "0 is normalised softmax", within(0, 2)),
-  "loss.proxy_scale": Field(64.0, "of arcface and cosface", within(0)),
-  "loss.proxy_anchor": Field(0.0, "weight", within(0)),
-  "loss.proxy_anchor_margin": Field(0.1, "delta", within(0)),
-  "loss.proxy_anchor_alpha": Field(32.0, "sharpness", within(0)),
-  "loss.cross_entropy": Field(
-    0.0, "weight of a linear classifier of identities", within(0)
   ),
   "loss.memory_size": Field(
     0, "embeddings of earlier batches to compare with", within(0)
@@ -212,7 +144,7 @@ FIELDS: dict[str, Field] = {
   ),
 }
 
-FIELDS |= {
+FIELDS |= siamese_losses.FIELDS | {
   "predict.gallery": Field("", "file of known identities, to look in"),
   "predict.enroll": Field(False, "add the inputs to the gallery instead"),
   "predict.matches": Field(5, "identities told of each input", within(1)),
@@ -286,7 +218,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("augment.turn", "quarter turns need a square data.image_size")
   if config.predict.enroll and not config.predict.gallery:
     fail("predict.enroll", "name the file with config.predict.gallery")
-  used = [name for name in LOSSES if loss[name]]
+  used = [name for name in siamese_losses.LOSSES if loss[name]]
   if not used:
     fail("loss.triplet", "no loss is left; give one a weight")
   _check_batches(config, fail, used)
@@ -297,12 +229,14 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("model.head", "'learned' is trained by loss.binary alone")
   _check_deformable(config, fail, used)
   if loss.memory_size:
-    if set(used) - set(_OF_THE_BATCH):
-      fail("loss.memory_size", f"only for {', '.join(_OF_THE_BATCH)}")
+    of_batch = comparing("batch")
+    if set(used) - set(of_batch):
+      fail("loss.memory_size", f"only for {', '.join(of_batch)}")
     if config.augment.turn != "none":
       fail("loss.memory_size", "augment.turn makes other identities each time")
-  if config.augment.turn != "none" and set(used) & set(_OF_CLASSES):
-    fail("augment.turn", f"not with {', '.join(_OF_CLASSES)}")
+  of_classes = comparing("classes")
+  if config.augment.turn != "none" and set(used) & set(of_classes):
+    fail("augment.turn", f"not with {', '.join(of_classes)}")
 
 
 def _check_deformable(
@@ -352,7 +286,8 @@ def _check_batches(
     fail("loss.prototypical", "needs config.batch.kind = 'episodes'")
   if "binary" in used and batch.kind != "pairs":
     fail("loss.binary", "needs config.batch.kind = 'pairs'")
-  if batch.kind == "examples" and set(used) - set(_OF_CLASSES):
-    fail("batch.kind", f"'examples' is for {', '.join(_OF_CLASSES)} alone")
+  of_classes = comparing("classes")
+  if batch.kind == "examples" and set(used) - set(of_classes):
+    fail("batch.kind", f"'examples' is for {', '.join(of_classes)} alone")
   if batch.mine_every and batch.kind in ("examples", "episodes"):
     fail("batch.mine_every", "for pairs, triplets and identities")

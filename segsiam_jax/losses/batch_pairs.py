@@ -8,6 +8,8 @@ from segsiam_jax.losses.pairs import contrastive_loss
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import Metric, pairwise_distances
 
+__all__ = ["batch_contrastive_loss"]
+
 
 def batch_contrastive_loss(
   embeddings: jax.Array,

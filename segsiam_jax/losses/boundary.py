@@ -16,6 +16,8 @@ from segsiam_jax.losses.regions import class_mean, region_weights
 from segsiam_jax.ops.distance_transform import distance_transform
 from segsiam_jax.ops.shapes import check_shapes
 
+__all__ = ["boundary_loss", "signed_distance_maps", "unet_weight_map"]
+
 
 def signed_distance_maps(regions: jax.Array) -> jax.Array:
   """Signed distances to the boundary of every class.

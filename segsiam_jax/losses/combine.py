@@ -1,41 +1,24 @@
 """Weighted sums of segmentation losses, by name."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.boundary import boundary_loss
-from segsiam_jax.losses.lovasz import lovasz_softmax_loss
-from segsiam_jax.losses.overlap import (
-  dice_loss,
-  focal_tversky_loss,
-  jaccard_loss,
-  tversky_loss,
-)
+from segsiam_jax.losses import boundary, lovasz, overlap, segmentation
 from segsiam_jax.losses.pixels import weigh
-from segsiam_jax.losses.segmentation import (
-  focal_loss,
-  sigmoid_cross_entropy,
-  softmax_cross_entropy,
-)
+
+__all__ = ["SEGMENTATION_LOSSES", "combine"]
 
 Loss = Callable[..., jax.Array]
 
 SEGMENTATION_LOSSES: dict[str, Loss] = {
-  loss.__name__: loss
-  for loss in (
-    softmax_cross_entropy,
-    sigmoid_cross_entropy,
-    focal_loss,
-    dice_loss,
-    jaccard_loss,
-    tversky_loss,
-    focal_tversky_loss,
-    lovasz_softmax_loss,
-    boundary_loss,
-  )
+  name: getattr(module, name)
+  for module in (segmentation, overlap, lovasz, boundary)
+  for name in module.__all__
+  if "logits" in inspect.signature(getattr(module, name)).parameters
 }
 
 

@@ -26,6 +26,16 @@ from segsiam_jax.ops.boxes import paired_giou
 from segsiam_jax.ops.labels import to_classes
 from segsiam_jax.ops.shapes import check_shapes
 
+__all__ = [
+  "BoxHeadLoss",
+  "RpnLoss",
+  "box_head_loss",
+  "giou_loss",
+  "mask_loss",
+  "rpn_loss",
+  "smooth_l1_loss",
+]
+
 
 def smooth_l1_loss(
   predictions: jax.Array,

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from segsiam_jax.ops.distances import Metric, pairwise_distances
 from segsiam_jax.ops.shapes import check_shapes
 
+__all__ = ["prototypical_loss"]
+
 
 def prototypical_loss(
   support: jax.Array,

@@ -49,6 +49,13 @@ from segsiam_jax.ops.mining import (
   mine_semi_hard,
 )
 
+__all__ = [
+  "batch_triplet_loss",
+  "multi_similarity_loss",
+  "nt_xent_loss",
+  "supervised_contrastive_loss",
+]
+
 Mining = Literal["hard", "semi_hard", "all", "distance_weighted"]
 AverageOver = Literal["valid", "active"]
 

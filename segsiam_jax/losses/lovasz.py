@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from segsiam_jax.losses.pixels import ClassWeights, prepare, probabilities
 from segsiam_jax.losses.regions import Absent, class_mean, region_weights
 
+__all__ = ["lovasz_softmax_loss"]
+
 # Resolution of errors where they are binned instead of sorted. The extension
 # is 1-Lipschitz in the largest change of an error, so that rounding errors to
 # bins moves a loss by less than 2^-16.

@@ -19,6 +19,8 @@ from segsiam_jax.losses.regions import (
   soft_counts,
 )
 
+__all__ = ["dice_loss", "focal_tversky_loss", "jaccard_loss", "tversky_loss"]
+
 
 def dice_loss(
   logits: jax.Array,

@@ -13,6 +13,8 @@ from segsiam_jax.losses.masking import zero_padding
 from segsiam_jax.ops.distances import Metric, paired_distances
 from segsiam_jax.ops.shapes import check_shapes
 
+__all__ = ["binary_similarity_loss", "contrastive_loss", "triplet_loss"]
+
 
 def contrastive_loss(
   distances: jax.Array,

@@ -186,11 +186,11 @@ def average(
   valid = jnp.broadcast_to(valid, losses.shape).reshape(flat)
   weights = jnp.broadcast_to(weights, losses.shape).reshape(flat)
   losses = losses.reshape(flat)
-  if hardest_fraction is not None:
-    if not 0 < hardest_fraction <= 1:
-      raise ValueError(
-        f"hardest_fraction is {hardest_fraction}; give a number in (0, 1]"
-      )
+  if hardest_fraction is not None and not 0 < hardest_fraction <= 1:
+    raise ValueError(
+      f"hardest_fraction is {hardest_fraction}; give a number in (0, 1]"
+    )
+  if hardest_fraction not in (None, 1):
     at_most = max(1, round(hardest_fraction * losses.shape[1]))
     losses = jnp.where(valid, losses, -jnp.inf)
     # Some NaN are below all numbers in the order of `top_k`.

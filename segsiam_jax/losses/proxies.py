@@ -20,6 +20,8 @@ from segsiam_jax.ops.distances import pairwise_cosine_similarities
 from segsiam_jax.ops.labels import to_classes
 from segsiam_jax.ops.shapes import check_shapes
 
+__all__ = ["arcface_loss", "cosface_loss", "proxy_anchor_loss"]
+
 Guard = Literal["linear", "easy", "none"]
 
 

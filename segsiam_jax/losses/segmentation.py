@@ -27,6 +27,8 @@ from segsiam_jax.losses.pixels import (
   weigh,
 )
 
+__all__ = ["focal_loss", "sigmoid_cross_entropy", "softmax_cross_entropy"]
+
 
 def softmax_cross_entropy(
   logits: jax.Array,

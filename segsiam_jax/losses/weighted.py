@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from segsiam_jax.ops.shapes import check_shapes
 
+__all__ = ["WeightedLoss"]
+
 
 class WeightedLoss(NamedTuple):
   """Values to be averaged with weights.

@@ -1,6 +1,7 @@
 """Semantic segmentation: one class for every pixel."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from segsiam_jax import losses, overlays
+from segsiam_jax import losses, overlays, parts
 from segsiam_jax.errors import UserError
+from segsiam_jax.fields.semantic_losses import LOSSES
 from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.fcn import FCN, FCNResNet
@@ -19,14 +21,6 @@ from segsiam_jax.models.unet_paper import UNetPaper
 from segsiam_jax.ops import augment
 from segsiam_jax.tasks import base, flips
 
-LOSSES = {
-  "cross_entropy": losses.softmax_cross_entropy,
-  "focal": losses.focal_loss,
-  "dice": losses.dice_loss,
-  "jaccard": losses.jaccard_loss,
-  "tversky": losses.tversky_loss,
-  "lovasz": losses.lovasz_softmax_loss,
-}
 MODELS = {
   "unet": UNet,
   "unet_plus_plus": UNetPlusPlus,
@@ -224,35 +218,38 @@ def make_losses(config: ml_collections.ConfigDict, axis_name: str | None):
       f"config.loss.class_weights = {class_weights}: expected one for each of "
       f"the {len(config.data.class_names)} classes"
     )
-  # What every loss of pixels takes, and every loss of regions.
-  pixels = {"class_weights": class_weights}
-  regions = {"smooth": settings.dice_smooth, "batch": settings.dice_batch}
-  if settings.dice_batch:
-    regions["axis_name"] = axis_name
-  options = {
-    "cross_entropy": pixels
-    | {
-      "label_smoothing": settings.label_smoothing,
-      "hardest_fraction": settings.hardest_fraction
-      if settings.hardest_fraction < 1
-      else None,
-    },
-    "focal": pixels | {"gamma": settings.focal_gamma},
-    "dice": regions,
-    "jaccard": regions,
-    "tversky": regions
-    | {"alpha": settings.tversky_alpha, "beta": 1 - settings.tversky_alpha},
-    "lovasz": {},
+  given = {
+    "class_weights": class_weights,
+    "axis_name": axis_name if settings.dice_batch else None,
+  }
+  used = {
+    name: (
+      parts.load(loss.function),
+      {
+        option: settings[field.removeprefix("loss.")]
+        for option, field in loss.options.items()
+      }
+      | {name: given[name] for name in loss.takes if name in given},
+      "pixel_weights" in loss.takes,
+    )
+    for name, loss in LOSSES.items()
+    if settings[name]
   }
 
   def values(logits, labels, where, pixel_weights=None):
     result = {}
-    for name, loss in LOSSES.items():
-      if settings[name]:
-        arguments = dict(options[name])
-        if "class_weights" in arguments:
-          arguments["pixel_weights"] = pixel_weights
-        result[name] = loss(logits, labels, where=where, **arguments)
+    for name, (loss, options, weighs) in used.items():
+      more = {"pixel_weights": pixel_weights} if weighs else {}
+      result[name] = loss(logits, labels, where=where, **options, **more)
     return result
 
   return values
+
+
+def tversky_loss(
+  logits: jax.Array, labels: jax.Array, *, alpha: float, **options: Any
+) -> jax.Array:
+  """`losses.tversky_loss` whose two weights add up to one."""
+  return losses.tversky_loss(
+    logits, labels, alpha=alpha, beta=1 - alpha, **options
+  )

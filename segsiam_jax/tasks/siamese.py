@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from segsiam_jax.fields.siamese_losses import LOSSES
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models import towers
 from segsiam_jax.models.siamese import Siamese, learned_head
@@ -87,7 +88,7 @@ def make_task(
       for name, value in fields.items()
     }
   )
-  used = [name for name in siamese_losses.LOSSES if loss[name]]
+  used = [name for name in LOSSES if loss[name]]
   maps = maps_of(config)
   branches = [
     name
@@ -172,7 +173,7 @@ def make_task(
       known = memory.beside(embedded, remembered, loss.memory_start)
       new_state["memory"] = memory.remember(remembered, embedded)
     context = Context(config, params, embedded, known, mining_rng, maps)
-    values = {name: siamese_losses.LOSSES[name](context) for name in used}
+    values = {name: siamese_losses.values_of(name, context) for name in used}
     means = {name: value.mean() for name, value in values.items()}
     total = sum(loss[name] * value for name, value in means.items())
     scalars = {"loss": total, "spread": siamese_losses.spread(embedded)}

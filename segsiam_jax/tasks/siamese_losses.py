@@ -1,13 +1,13 @@
 """The losses of a Siamese config, of the embeddings of a global batch."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from segsiam_jax import losses
+from segsiam_jax import losses, parts
+from segsiam_jax.fields.siamese_losses import LOSSES
 from segsiam_jax.losses import WeightedLoss
 from segsiam_jax.models.siamese import learned_head
 from segsiam_jax.ops.deformable import Maps, deformable_distances
@@ -15,8 +15,6 @@ from segsiam_jax.ops.distances import l2_normalize, paired_distances
 from segsiam_jax.ops.similarity import similarity
 
 PyTree = Any
-
-_PROXIES = ("arcface", "cosface", "proxy_anchor")
 
 
 class Embedded(NamedTuple):
@@ -82,24 +80,39 @@ class Context(NamedTuple):
     }
 
 
-def _contrastive(context: Context) -> WeightedLoss:
-  config = context.config
+def values_of(name: str, context: Context) -> WeightedLoss:
+  """The loss of the table that a config calls `name`."""
+  part, config = LOSSES[name], context.config
   options = {
-    "margin": config.loss.contrastive_margin,
-    "positive_margin": config.loss.contrastive_positive_margin,
-    "squared": config.loss.contrastive_squared,
+    option: config.loss[field.removeprefix("loss.")]
+    for option, field in part.options.items()
   }
-  if config.batch.kind != "pairs":
+  function = parts.load(part.function)
+  if function.__module__ == __name__:
+    return function(context, **options)
+  if part.of == "batch":
+    return function(**context.in_batch, **options)
+  values = function(**context.of_classes, **options)
+  if isinstance(values, WeightedLoss):
+    return values
+  return WeightedLoss(values, context.batch.where)
+
+
+def contrastive(context: Context, **options: Any) -> WeightedLoss:
+  """Of the rows' pairs, or of all pairs of the batch."""
+  head = context.config.model.head
+  if context.config.batch.kind != "pairs":
     return losses.batch_contrastive_loss(
-      **context.in_batch, distance=config.model.head, **options
+      **context.in_batch, distance=head, **options
     )
-  distances = paired_distances(*context.branches, config.model.head)
+  distances = paired_distances(*context.branches, head)
   return _per_row(
     losses.contrastive_loss(distances, _same(context), **options), context
   )
 
 
-def _binary(context: Context) -> WeightedLoss:
+def binary(context: Context) -> WeightedLoss:
+  """Of the rows' pairs, by the learned similarity."""
   logits = similarity(
     *context.branches, "learned", learned_head(context.params)
   )
@@ -107,74 +120,67 @@ def _binary(context: Context) -> WeightedLoss:
   return _per_row(values, context)
 
 
-def _triplet(context: Context) -> WeightedLoss:
-  config = context.config
+def triplet(
+  context: Context,
+  *,
+  margin: float,
+  soft: bool,
+  mining: str,
+  average_over: str,
+) -> WeightedLoss:
+  """Of the rows' triplets, or of mined ones."""
   options = {
-    "margin": config.loss.triplet_margin,
-    "distance": config.model.head,
-    "soft": config.loss.triplet_soft,
+    "margin": margin,
+    "distance": context.config.model.head,
+    "soft": soft,
   }
-  if config.batch.kind == "triplets":
+  if context.config.batch.kind == "triplets":
     values = losses.triplet_loss(*context.branches, **options)
     return _per_row(values, context)
   return losses.batch_triplet_loss(
     **context.in_batch,
     **options,
-    mining=config.loss.triplet_mining,
-    average_over=config.loss.triplet_average,
+    mining=mining,
+    average_over=average_over,
     rng=context.rng,
   )
 
 
-def _nt_xent(context: Context) -> WeightedLoss:
-  return losses.nt_xent_loss(
-    **context.in_batch, temperature=context.config.loss.temperature
-  )
-
-
-def _supervised_contrastive(context: Context) -> WeightedLoss:
-  return losses.supervised_contrastive_loss(
-    **context.in_batch, temperature=context.config.loss.temperature
-  )
-
-
-def _multi_similarity(context: Context) -> WeightedLoss:
-  loss = context.config.loss
+def multi_similarity(
+  context: Context, *, epsilon: float, **options: Any
+) -> WeightedLoss:
+  """Mined, unless epsilon is 0."""
   return losses.multi_similarity_loss(
-    **context.in_batch,
-    alpha=loss.multi_similarity_alpha,
-    beta=loss.multi_similarity_beta,
-    base=loss.multi_similarity_base,
-    epsilon=loss.multi_similarity_epsilon or None,
+    **context.in_batch, epsilon=epsilon or None, **options
   )
 
 
-def _prototypical(context: Context) -> WeightedLoss:
+def prototypical(context: Context, *, temperature: float) -> WeightedLoss:
+  """Of the batch's episodes."""
   config = context.config
   batch, embeddings = config.batch, context.batch.embeddings
   each = batch.shots + batch.queries
   episodes = embeddings.reshape(-1, batch.ways, each, embeddings.shape[-1])
   if context.maps is not None:
-    return _deformable(context, episodes)
+    return _deformable(context, episodes, temperature)
   values = losses.prototypical_loss(
     episodes[:, :, : batch.shots],
     episodes[:, :, batch.shots :],
     distance=config.model.head,
-    temperature=config.loss.prototypical_temperature,
+    temperature=temperature,
   ).ravel()
   return WeightedLoss(values, jnp.ones_like(values))
 
 
-def _deformable(context: Context, episodes: jax.Array) -> WeightedLoss:
+def _deformable(
+  context: Context, episodes: jax.Array, temperature: float
+) -> WeightedLoss:
   """One-shot episodes both ways: each half's images found in the other's."""
   learned = learned_head(context.params, context.maps)
   distances = jax.vmap(
     lambda halves: deformable_distances(halves[:, 0], halves[:, 1], learned)
   )(episodes)
-  temperature = context.config.loss.prototypical_temperature * jnp.exp(
-    context.params["temperature"]
-  )
-  logits = -distances / temperature
+  logits = -distances / (temperature * jnp.exp(context.params["temperature"]))
   values = [
     -jnp.diagonal(jax.nn.log_softmax(logits, axis), axis1=1, axis2=2)
     for axis in (1, 2)
@@ -183,32 +189,8 @@ def _deformable(context: Context, episodes: jax.Array) -> WeightedLoss:
   return WeightedLoss(values, jnp.ones_like(values))
 
 
-def _arcface(context: Context) -> WeightedLoss:
-  loss = context.config.loss
-  values = losses.arcface_loss(
-    **context.of_classes, margin=loss.arcface_margin, scale=loss.proxy_scale
-  )
-  return WeightedLoss(values, context.batch.where)
-
-
-def _cosface(context: Context) -> WeightedLoss:
-  loss = context.config.loss
-  values = losses.cosface_loss(
-    **context.of_classes, margin=loss.cosface_margin, scale=loss.proxy_scale
-  )
-  return WeightedLoss(values, context.batch.where)
-
-
-def _proxy_anchor(context: Context) -> WeightedLoss:
-  loss = context.config.loss
-  return losses.proxy_anchor_loss(
-    **context.of_classes,
-    margin=loss.proxy_anchor_margin,
-    alpha=loss.proxy_anchor_alpha,
-  )
-
-
-def _cross_entropy(context: Context) -> WeightedLoss:
+def cross_entropy(context: Context) -> WeightedLoss:
+  """Of a linear classifier of identities."""
   classifier, batch = context.params["classifier"], context.batch
   logits = jnp.matmul(
     batch.embeddings,
@@ -218,21 +200,6 @@ def _cross_entropy(context: Context) -> WeightedLoss:
   log_probs = jax.nn.log_softmax(logits + classifier["bias"])
   values = -jnp.take_along_axis(log_probs, batch.labels[:, None], axis=1)
   return WeightedLoss(values[:, 0], batch.where)
-
-
-LOSSES: dict[str, Callable[[Context], WeightedLoss]] = {
-  "contrastive": _contrastive,
-  "binary": _binary,
-  "triplet": _triplet,
-  "nt_xent": _nt_xent,
-  "supervised_contrastive": _supervised_contrastive,
-  "multi_similarity": _multi_similarity,
-  "prototypical": _prototypical,
-  "arcface": _arcface,
-  "cosface": _cosface,
-  "proxy_anchor": _proxy_anchor,
-  "cross_entropy": _cross_entropy,
-}
 
 
 def _same(context: Context) -> jax.Array:
@@ -284,9 +251,10 @@ def init_classes(
   count, params = len(config.data.class_names), {}
   # Drawn flat: compiled in a fraction of the time.
   vectors = jax.random.normal(rng, (count * size,)).reshape(count, size)
-  if any(config.loss[name] for name in _PROXIES):
+  learned = {loss.learns for name, loss in LOSSES.items() if config.loss[name]}
+  if "proxies" in learned:
     params["proxies"] = l2_normalize(vectors)
-  if config.loss.cross_entropy:
+  if "classifier" in learned:
     params["classifier"] = {
       "kernel": vectors.T * size**-0.5,
       "bias": jnp.zeros((count,)),

@@ -11,6 +11,7 @@ from segsiam_jax.data import identities
 from segsiam_jax.data.protocol import make_protocol
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
+from segsiam_jax.fields.siamese_losses import LOSSES
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks import memory, siamese, siamese_losses
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
@@ -98,7 +99,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", list(siamese_losses.LOSSES))
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_has_a_finite_gradient(root, name):
   config = plain(root, **{name: 1.0})
   config.batch.kind = KINDS.get(name, "identities")

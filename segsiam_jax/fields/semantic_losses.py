@@ -1,0 +1,81 @@
+"""The table of losses of semantic segmentation."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from segsiam_jax.fields.base import Field, within
+
+
+class Loss(NamedTuple):
+  """A loss that a config weighs as `loss.NAME`.
+
+  Attributes:
+    function: 'module:name' of (logits, labels, *, where, **options) -> (B,).
+    weight: that it has by default.
+    options: parameters of the function, each with the field that sets it.
+    takes: what else it takes: 'class_weights', 'pixel_weights' and 'axis_name',
+      the pmap axis.
+  """
+
+  function: str
+  weight: float = 0.0
+  options: Mapping[str, str] = {}
+  takes: Collection[str] = ()
+
+
+_OF_PIXELS = ("class_weights", "pixel_weights")
+_REGIONS = {"smooth": "loss.dice_smooth", "batch": "loss.dice_batch"}
+
+LOSSES: dict[str, Loss] = {
+  "cross_entropy": Loss(
+    "segsiam_jax.losses:softmax_cross_entropy",
+    1.0,
+    {
+      "label_smoothing": "loss.label_smoothing",
+      "hardest_fraction": "loss.hardest_fraction",
+    },
+    _OF_PIXELS,
+  ),
+  "focal": Loss(
+    "segsiam_jax.losses:focal_loss",
+    options={"gamma": "loss.focal_gamma"},
+    takes=_OF_PIXELS,
+  ),
+  "dice": Loss(
+    "segsiam_jax.losses:dice_loss", options=_REGIONS, takes=("axis_name",)
+  ),
+  "jaccard": Loss(
+    "segsiam_jax.losses:jaccard_loss", options=_REGIONS, takes=("axis_name",)
+  ),
+  "tversky": Loss(
+    "segsiam_jax.tasks.semantic:tversky_loss",
+    options=_REGIONS | {"alpha": "loss.tversky_alpha"},
+    takes=("axis_name",),
+  ),
+  "lovasz": Loss("segsiam_jax.losses:lovasz_softmax_loss"),
+}
+
+FIELDS: dict[str, Field] = {
+  f"loss.{name}": Field(loss.weight, "weight", within(0))
+  for name, loss in LOSSES.items()
+} | {
+  "loss.label_smoothing": Field(0.0, "of cross-entropy", within(0, 1)),
+  "loss.hardest_fraction": Field(
+    1.0, "of pixels that cross-entropy averages", within(0.001, 1)
+  ),
+  "loss.focal_gamma": Field(2.0, "0 is cross-entropy", within(0, 1000)),
+  "loss.dice_smooth": Field(1.0, "added above and below", within(0)),
+  "loss.dice_batch": Field(False, "one Dice of the batch, not of each image"),
+  "loss.tversky_alpha": Field(
+    0.3, "weight of false positives, of one", within(0, 1)
+  ),
+}
+
+
+def taking(what: str) -> list[str]:
+  """Names of the losses with an option, or which take something."""
+  return [
+    name
+    for name, loss in LOSSES.items()
+    if what in loss.takes or what in loss.options
+  ]
