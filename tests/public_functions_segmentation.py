@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from segsiam_jax.losses import combine
+from segsiam_jax.losses import combine, weighted_sum
 from segsiam_jax.metrics import ClassMean, ConfusionMatrix, PanopticQuality
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.metrics.rand import RandScores
@@ -156,6 +156,15 @@ CASES = {
       classes=("labels",),
       fits={"logits": ("longer last axis",)},
       unseen=MASK,
+    )
+  ],
+  "losses.combine.weighted_sum": [
+    Case(
+      {"first": vectors(B), "second": vectors(B)},
+      {"weight": 0.5},
+      lambda weight, first, second: weighted_sum(
+        {"first": first, "second": second}, {"first": weight, "second": 1.0}
+      ),
     )
   ],
   "losses.lovasz.lovasz_softmax_loss": [

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from segsiam_jax.losses import boundary, lovasz, overlap, segmentation
 from segsiam_jax.losses.pixels import weigh
+from segsiam_jax.ops.shapes import check_shapes
 
-__all__ = ["SEGMENTATION_LOSSES", "combine"]
+__all__ = ["SEGMENTATION_LOSSES", "combine", "weighted_sum"]
 
 Loss = Callable[..., jax.Array]
 
@@ -20,6 +21,34 @@ SEGMENTATION_LOSSES: dict[str, Loss] = {
   for name in module.__all__
   if "logits" in inspect.signature(getattr(module, name)).parameters
 }
+
+
+def weighted_sum(
+  values: Mapping[str, jax.Array], weights: Mapping[str, float]
+) -> jax.Array:
+  """The sum of losses, each times its weight.
+
+  Args:
+    values: losses by name, of one shape; at least one.
+    weights: of these, and perhaps of others. An infinite loss with weight 0
+      adds nothing.
+
+  Returns:
+    float32 of the losses' shape.
+
+  Raises:
+    ValueError: losses of different shapes.
+
+  >>> values = {"dice": jnp.float32(0.5), "lovasz": jnp.float32(2.0)}
+  >>> print(weighted_sum(values, {"dice": 2.0, "lovasz": 1.0, "focal": 3.0}))
+  3.0
+  """
+  check_shapes(**{name: (value, "*S") for name, value in values.items()})
+  weighted = (
+    weigh(jnp.float32(weights[name]), jnp.asarray(value, jnp.float32))
+    for name, value in values.items()
+  )
+  return sum(weighted, start=jnp.float32(0.0))
 
 
 def combine(
@@ -58,15 +87,12 @@ def combine(
     raise ValueError(f"options for losses without a weight: {sorted(unused)}")
 
   def loss(logits: jax.Array, labels: jax.Array, **arguments) -> jax.Array:
-    weighted = (
-      weigh(
-        jnp.float32(weight),
-        SEGMENTATION_LOSSES[name](
-          logits, labels, **{**arguments, **options.get(name, {})}
-        ),
+    values = {
+      name: SEGMENTATION_LOSSES[name](
+        logits, labels, **{**arguments, **options.get(name, {})}
       )
-      for name, weight in weights.items()
-    )
-    return sum(weighted, start=jnp.float32(0.0))
+      for name in weights
+    }
+    return weighted_sum(values, weights)
 
   return loss

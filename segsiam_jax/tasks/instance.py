@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from segsiam_jax.losses import weighted_sum
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.mask_rcnn import MaskRCNN
 from segsiam_jax.ops import augment
@@ -118,7 +119,7 @@ def make_task(
     sums = dict(sums)
     left_out = sums.pop("left_out")
     means = {name: base.mean_of(each) for name, each in sums.items()}
-    loss = sum(weights[name] * mean for name, mean in means.items())
+    loss = weighted_sum(means, weights)
     # Averaged over steps, as they are.
     metrics = {name: Mean.of(mean) for name, mean in means.items()}
     return loss, metrics | {"loss": Mean.of(loss), "left_out": left_out}

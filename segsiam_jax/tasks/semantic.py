@@ -79,11 +79,8 @@ def make_task(
   def normalize(images):
     return (images - mean) / std
 
-  def total_loss(values):
-    return sum(config.loss[name] * value for name, value in values.items())
-
   def mean_metrics(values, mask):
-    metrics = {"loss": Mean.of(total_loss(values), mask)}
+    metrics = {"loss": Mean.of(losses.weighted_sum(values, config.loss), mask)}
     return metrics | {
       name: Mean.of(value, mask) for name, value in values.items()
     }

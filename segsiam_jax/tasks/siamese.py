@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from segsiam_jax.fields.siamese_losses import LOSSES
+from segsiam_jax.losses import weighted_sum
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models import towers
 from segsiam_jax.models.siamese import Siamese, learned_head
@@ -175,7 +176,7 @@ def make_task(
     context = Context(config, params, embedded, known, mining_rng, maps)
     values = {name: siamese_losses.values_of(name, context) for name in used}
     means = {name: value.mean() for name, value in values.items()}
-    total = sum(loss[name] * value for name, value in means.items())
+    total = weighted_sum(means, loss)
     scalars = {"loss": total, "spread": siamese_losses.spread(embedded)}
     if len(used) > 1:
       scalars |= means

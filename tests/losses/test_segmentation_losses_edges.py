@@ -316,3 +316,10 @@ def test_combine(rng):
     losses.combine({"dice_loss": 1.0}, {"focal_loss": {"gamma": 1.0}})
   with pytest.raises(ValueError, match="no loss"):
     losses.combine({})
+
+
+def test_what_has_no_weight_adds_nothing():
+  values = {"a": np.float32([1, 2]), "b": np.float32([np.inf, 3])}
+  found = losses.weighted_sum(values, {"a": 0.5, "b": 0.0, "c": 9.0})
+  np.testing.assert_array_equal(found, np.float32([0.5, 1]))
+  assert found.dtype == np.float32
