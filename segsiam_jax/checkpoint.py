@@ -27,7 +27,7 @@ from segsiam_jax.checkpoint_choice import FOLDER
 from segsiam_jax.checkpoint_choice import exists as exists
 from segsiam_jax.checkpoint_choice import find as find
 from segsiam_jax.checkpoint_files import DAMAGE, why
-from segsiam_jax.data import pipeline
+from segsiam_jax.data import readers
 from segsiam_jax.errors import UserError
 from segsiam_jax.pretrained.checkpoint import restore_weights as restore_weights
 from segsiam_jax.state import TrainState
@@ -219,7 +219,7 @@ class Checkpointer:
         f"{folder}: does not fit this config ({why(error)}); use "
         "another --workdir, or load its weights with config.init_from"
       ) from error
-    pipeline.go_to(iterator, position)
+    readers.go_to(iterator, position)
     return "", (restored.state, meta)
 
   def _put_aside(self, step: int) -> epath.Path:
@@ -299,7 +299,7 @@ def _position(folder: epath.Path) -> int:
   ]
   if not files:
     raise ValueError(f"{folder / 'data'} holds no position in the data")
-  return pipeline.batches_read(json.loads(min(files, key=str).read_text()))
+  return readers.batches_read(json.loads(min(files, key=str).read_text()))
 
 
 def _fits(folder: epath.Path, abstract: PyTree) -> bool:

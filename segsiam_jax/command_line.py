@@ -7,13 +7,14 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import absl.logging
 from absl import flags
 
-from segsiam_jax.errors import Preempted, UserError
+from segsiam_jax.errors import Lost, Preempted, UserError
 
 _logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _NO_FILE = (
   *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
   *(errno.EACCES, errno.EPERM, errno.EIO),
 )
+_at_once = False
 
 
 def log_to_stderr() -> None:
@@ -66,9 +68,10 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     if len(argv) > 1:
       raise UserError(f"{argv[1]!r} is not a flag; see --help")
     function()
+  except Lost as error:
+    leave(error)
   except UserError as error:
-    say(f"error: {error}")
-    sys.exit(EXIT_BAD_INPUT)
+    _end(f"error: {error}", EXIT_BAD_INPUT)
   except Preempted as stop:
     told = "interrupted" if stop.exit_code == EXIT_INTERRUPTED else "preempted"
     say(f"{told}: saved at {stop}; run again to go on")
@@ -78,13 +81,42 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     sys.exit(EXIT_INTERRUPTED)
   except OSError as error:
     if error.errno not in (*_NO_ROOM, *_NO_FILE):
-      raise
+      if not _at_once:
+        raise
+      _end(traceback.format_exc(), 1)
     where = f"{error.filename}: " if error.filename else ""
     room = "make room, and run again to go on"
     advice = room if error.errno in _NO_ROOM else "name another, or repair it"
     told = UserError(f"{where}{error.strerror}; {advice}")
-    say(f"error: {told}")
-    sys.exit(EXIT_BAD_INPUT)
+    _end(f"error: {told}", EXIT_BAD_INPUT)
+  except Exception:
+    if not _at_once:
+      raise
+    _end(traceback.format_exc(), 1)
+
+
+def leave_at_once() -> None:
+  """Errors end the process without what Python does at the end of a program.
+
+  One of several processes would wait there for others, which wait for it.
+  """
+  global _at_once
+  _at_once = True
+
+
+def leave(error: Lost) -> NoReturn:
+  """Says what is lost and ends the process, whatever its threads wait for."""
+  leave_at_once()
+  _end(f"error: {error}", error.exit_code)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+  say(message)
+  if not _at_once:
+    sys.exit(exit_code)
+  with contextlib.suppress(OSError):
+    sys.stdout.flush()
+  os._exit(exit_code)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -100,8 +132,15 @@ def parse_flags(argv: list[str]) -> list[str]:
   except UserError as error:
     say(f"error: {error}")
     sys.exit(EXIT_BAD_INPUT)
-  except (flags.Error, OSError, AttributeError, ValueError, TypeError) as error:
-    # A config file that raises comes as one of the last three.
+  except (
+    flags.Error,
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    ValueError,
+    TypeError,
+  ) as error:
+    # A config file that raises comes as one of the last four.
     say(f"error: {_in_a_line(error)}")
     sys.exit(EXIT_BAD_INPUT)
 

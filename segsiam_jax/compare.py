@@ -29,6 +29,7 @@ from PIL import Image
 from segsiam_jax import (
   command_line,
   comparison,
+  distributed,
   inputs,
   metrics_log,
   paths,
@@ -262,8 +263,8 @@ def _run() -> None:
     _numbers("seeds", values.seeds, int),
   )
   runtime.enable_compilation_cache()
-  runtime.initialize_distributed()
-  results = compare(planned, values.workdir, values.metrics)
+  with distributed.joined():
+    results = compare(planned, values.workdir, values.metrics)
   _logger.info("%d runs: %s", len(results), values.workdir)
 
 

@@ -15,7 +15,7 @@ from ml_collections.config_flags.tuple_parser import TupleParser
 
 from segsiam_jax.errors import UserError, nearest, shown
 from segsiam_jax.fields import common, instance, semantic, siamese
-from segsiam_jax.fields.base import Field, one_of
+from segsiam_jax.fields.base import Field, one_of, representable
 
 # A task's module has FIELDS, MODELS, EMPTY and check.
 _TASKS = {"instance": instance, "semantic": semantic, "siamese": siamese}
@@ -130,8 +130,8 @@ def override(config: ml_collections.ConfigDict, assignment: str) -> None:
   kind = config_path.get_type(name, config)
   try:
     config_path.set_value(name, config, _PARSERS[kind].parse(text))
-  except (ValueError, TypeError):
-    raise UserError(f"{assignment!r}: expected {kind.__name__}") from None
+  except (ValueError, TypeError, OverflowError):
+    raise UserError(f"{shown(assignment)}: expected {kind.__name__}") from None
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -152,6 +152,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         "segsiam_jax.config.default_config"
       )
     complaint = _wrong_type(name, values[name], field.default)
+    complaint = complaint or representable(values[name])
     complaint = complaint or field.check(values[name])
     if complaint:
       raise UserError(f"config.{name} = {shown(values[name])}: {complaint}")
@@ -188,7 +189,7 @@ def _wrong_type(name: str, value: Any, default: Any) -> str:
     for item in value:
       if _wrong_type(name, item, default[0]):
         kind = type(default[0]).__name__
-        return f"expected {kind}s, and {item!r} is none"
+        return f"expected {kind}s, and {shown(item)} is none"
     return ""
   if isinstance(default, float):
     good = isinstance(value, int | float) and not isinstance(value, bool)

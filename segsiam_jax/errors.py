@@ -27,6 +27,20 @@ class UserError(Exception):
     return _CONTROL.sub(lambda one: repr(one[0])[1:-1], text)
 
 
+class Lost(UserError):
+  """What the run needs has died, and may be waited for in vain.
+
+  `main` leaves at once: nothing is done at the end of the interpreter.
+
+  Attributes:
+    exit_code: that `main` exits with: 2, or 1 where running again may do.
+  """
+
+  def __init__(self, message: str, exit_code: int = 2):
+    super().__init__(message)
+    self.exit_code = exit_code
+
+
 def first_line(error: Exception) -> str:
   """The first line of what a library's exception says.
 

@@ -20,6 +20,7 @@ from segsiam_jax.data import (
   instance_folder,
   instance_tfds,
   pipeline,
+  readers,
   sampling,
   semantic,
   siamese,
@@ -45,10 +46,10 @@ class Inputs(NamedTuple):
 
   source: sources.Source
   rows: pipeline.Rows | pipeline.Buckets
-  batches: grain.IterDataset
+  batches: grain.IterDataset | readers.Readers
   element_spec: dict[str, jax.ShapeDtypeStruct]
   plan: sampling.BatchPlan | None = None
-  once: grain.IterDataset | None = None
+  once: grain.IterDataset | readers.Readers | None = None
 
 
 class Opened(NamedTuple):
@@ -74,7 +75,7 @@ def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
 
   def batches(
     batch_size: int, train: bool, plan: sampling.BatchPlan | None = None
-  ) -> grain.IterDataset:
+  ) -> grain.IterDataset | readers.Readers:
     return pipeline.make_pipeline(
       records,
       opened.rows,

@@ -2,8 +2,8 @@
 
   python -m segsiam_jax.main --config=configs/unet_digits.py --workdir=DIR
 
-Exit codes: 0 finished, 2 bad input (do not retry), 75 preempted and saved
-(retry), 130 interrupted and saved.
+Exit codes: 0 finished, 1 another process of the run has ended, 2 bad input (do
+not retry), 75 preempted and saved (retry), 130 interrupted and saved.
 """
 
 import functools
@@ -62,22 +62,22 @@ def _run() -> None:
 
   # Only now what takes seconds to import: a mistake is told at once.
   try:
-    from segsiam_jax import evaluate, predict, runtime, train
+    from segsiam_jax import distributed, evaluate, predict, runtime, train
   except ValueError as error:  # JAX reads its variables when it is imported.
     raise UserError(
       f"{first_line(error)}; fix or unset the variable of the environment"
     ) from error
 
   runtime.enable_compilation_cache()
-  runtime.initialize_distributed()
-  if _MODE.value == "train":
-    train.train_and_evaluate(config, _WORKDIR.value, profile)
-  elif _MODE.value == "eval":
-    evaluate.evaluate(config, _WORKDIR.value, _CHECKPOINT.value)
-  else:
-    predict.predict(
-      config, _WORKDIR.value, _INPUT.value, _OUTPUT.value, _CHECKPOINT.value
-    )
+  with distributed.joined():
+    if _MODE.value == "train":
+      train.train_and_evaluate(config, _WORKDIR.value, profile)
+    elif _MODE.value == "eval":
+      evaluate.evaluate(config, _WORKDIR.value, _CHECKPOINT.value)
+    else:
+      predict.predict(
+        config, _WORKDIR.value, _INPUT.value, _OUTPUT.value, _CHECKPOINT.value
+      )
 
 
 def main() -> None:

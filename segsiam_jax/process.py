@@ -19,6 +19,7 @@ import mmap
 import os
 import pathlib
 import sys
+from multiprocessing import resource_tracker
 
 _YNN_FLAG = "xla_cpu_experimental_ynn_fusion_type"
 # '-' takes a kind out of XLA's own list.
@@ -89,6 +90,20 @@ def open_streams() -> None:
     if getattr(sys, name) is None:
       mode = "w" if number else "r"
       setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def start_tracker() -> None:
+  """Starts Python's process that removes what other processes leave behind.
+
+  It would add lines of its own where a run leaves at once and says why.
+  """
+  before = sys.warnoptions[:]
+  # The process gets the options of this one.
+  sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+  try:
+    resource_tracker.ensure_running()
+  finally:
+    sys.warnoptions[:] = before
 
 
 def _jaxlib_knows(flag: str) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from segsiam_jax import paths, text_files
+from segsiam_jax import checkpoint, finite, paths, text_files
 from segsiam_jax.data import sources
 from segsiam_jax.errors import UserError, first_line
+from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -102,6 +103,36 @@ def _change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
   return "has other examples, or in another order" + (
     ends if now["first"] else ""
   )
+
+
+def restore(
+  saved: checkpoint.Checkpointer, state: TrainState, iterator: Any
+) -> tuple[TrainState, dict[str, Any]] | None:
+  """The latest checkpoint that is finite; later ones are deleted."""
+  start = iterator.get_state()
+  while (restored := saved.restore(state, iterator)) is not None:
+    names = finite.not_finite(restored[0].weights)
+    if not names:
+      return restored
+    _logger.warning(
+      "checkpoint of step %d: NaN or infinity in %s; deleted",
+      saved.latest_step,
+      finite.some_of(names),
+    )
+    saved.delete_from(saved.latest_step)
+    iterator.set_state(start)
+  return None
+
+
+def check_steps(saved: checkpoint.Checkpointer, total: int) -> None:
+  """Raises `UserError` if a run is beyond the steps that it is to have."""
+  step = saved.latest_step
+  if step is not None and step > total:
+    raise UserError(
+      f"config.train.num_steps = {total}: the run is at step {step} already; "
+      f"give at least that many, look at it with --mode=eval, or use another "
+      "--workdir"
+    )
 
 
 def pack(metrics: Metrics | None) -> dict[str, list[str]]:

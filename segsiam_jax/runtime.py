@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from segsiam_jax import process
 from segsiam_jax.errors import Preempted, UserError, first_line
 
 _logger = logging.getLogger(__name__)
@@ -26,32 +26,6 @@ AXIS = "data"
 CACHE_VARIABLE = "SEGSIAM_JAX_CACHE"
 # Seconds in which a signal that comes again counts once.
 _ONE_SIGNAL = 0.3
-
-
-def initialize_distributed() -> None:
-  """Joins the other processes where the environment says that there are some.
-
-  JAX finds Cloud TPU pods, Slurm, Open MPI and Kubernetes by itself. Elsewhere
-  JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID say it; without them this is one process.
-  """
-  if jax.distributed.is_initialized():
-    return
-  numbers: dict[str, int] = {}
-  try:
-    numbers = {
-      name.lower().removeprefix("jax_"): int(os.environ[name])
-      for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-      if name in os.environ
-    }
-    jax.distributed.initialize(**numbers)
-  except (ValueError, RuntimeError) as error:
-    if "coordinator_address should be defined" in str(error) and not numbers:
-      return
-    raise UserError(
-      f"joining the other processes failed ({error}); check "
-      "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-    ) from error
 
 
 def enable_compilation_cache() -> None:
@@ -231,7 +205,7 @@ class Preemption:
     listener = threading.Thread(target=self._listen, args=[reader], daemon=True)
     listener.start()
     # It unblocks both signals when it starts.
-    resource_tracker.ensure_running()
+    process.start_tracker()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, both)
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     previous = {

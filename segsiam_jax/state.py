@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from segsiam_jax import room
 from segsiam_jax.errors import UserError
 from segsiam_jax.tasks.base import PyTree, Task
 
@@ -63,6 +64,9 @@ def create_state(
     seed: of the parameters and of everything random later.
     ema: whether to keep an average of the parameters.
     sharding: where the state lives.
+
+  Raises:
+    UserError: no device has room for it.
   """
 
   def create() -> TrainState:
@@ -78,7 +82,10 @@ def create_state(
       ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
-  return jax.jit(create, out_shardings=sharding)()
+  traced = jax.jit(create, out_shardings=sharding).trace()
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    room.check_state(traced.out_info, sharding.mesh)
+  return traced.lower().compile()()
 
 
 def make_schedule(

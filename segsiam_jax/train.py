@@ -3,26 +3,28 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh
 
 from segsiam_jax import (
   checkpoint,
+  distributed,
   finite,
   hard_negatives,
   initial,
   inputs,
   paths,
   resuming,
+  room,
   runs,
   runtime,
   steps,
   writers,
 )
-from segsiam_jax.errors import UserError
+from segsiam_jax.errors import Lost, UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.state import TrainState, create_state, make_optimizer
@@ -85,6 +87,8 @@ def _train(
   initial.check(config, workdir)
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
+  room.check_batch("train.batch_size", train_data.element_spec, mesh)
+  room.check_batch("train.eval_batch_size", eval_data.element_spec, mesh)
   inputs.check_together(config, train_data, eval_data)
   source = train_data.source
   config = runs.with_data(config, source.class_names, source)
@@ -134,8 +138,8 @@ def _train(
     best_metric=settings.best_metric,
     best_mode=settings.best_mode,
   ) as saved:
-    _check_steps(saved, total)
-    restored = _restore(saved, state, iterator)
+    resuming.check_steps(saved, total)
+    restored = resuming.restore(saved, state, iterator)
     evaluated, interval = True, {}
     if restored is not None:
       state, meta = restored
@@ -162,7 +166,7 @@ def _train(
       try:
         result = evaluator(state, preemption.reached)
       except UserError as error:
-        raise UserError(
+        raise type(error)(
           f"evaluation at step {step}: {error}; {_again(saved)}"
         ) from error
       if result is None:
@@ -197,13 +201,38 @@ def _train(
     def due(step: int, every: int) -> bool:
       return step % every == 0 or step == total
 
+    def save(step: int, evaluates: bool) -> None:
+      nonlocal pending
+      if pending is not None:
+        log(*pending)
+        pending = None
+      rest = {} if so_far is None else widen(so_far)
+      names = finite.not_finite(state.weights)
+      _require_finite(saved, step, rest, names)
+      saved.save(
+        step,
+        runtime.as_global(state, mesh),
+        iterator,
+        meta={"evaluated": not evaluates, "interval": resuming.pack(so_far)},
+      )
+
+    def read(step: int) -> Mapping[str, np.ndarray]:
+      """The batch of a step; saves the one before if readers have died."""
+      try:
+        return next(iterator)
+      except Lost as error:
+        # Several processes save together, and the others do not know of this.
+        if step - 1 > start and jax.process_count() == 1:
+          save(step - 1, False)
+        raise Lost(f"step {step}: {error}; {_again(saved)}") from error
+
+    so_far = pending = None
     try:
       if not evaluated and evaluate(start) is None:
         raise preemption.stop(f"step {start}")
       clock = writers.Clock(settings.batch_size)
-      so_far = pending = None
       for step in _traced(range(start + 1, total + 1), profile, workdir):
-        batch = runtime.to_global(next(iterator), mesh, config.backend)
+        batch = runtime.to_global(read(step), mesh, config.backend)
         state, metrics = train_step(state, batch)
         iterator = miner.after(step, state, iterator, saved)
         if step == start + 1:
@@ -222,22 +251,8 @@ def _train(
         evaluates = due(step, settings.eval_every)
         stops = preemption.reached()
         saves = due(step, settings.checkpoint_every) or evaluates or stops
-        if saves and pending is not None:
-          log(*pending)
-          pending = None
         if saves:
-          rest = {} if so_far is None else widen(so_far)
-          names = finite.not_finite(state.weights)
-          _require_finite(saved, step, rest, names)
-          saved.save(
-            step,
-            runtime.as_global(state, mesh),
-            iterator,
-            meta={
-              "evaluated": not evaluates,
-              "interval": resuming.pack(so_far),
-            },
-          )
+          save(step, evaluates)
           if evaluates and not stops:
             evaluates = evaluate(step) is None
           clock.restart()
@@ -247,6 +262,9 @@ def _train(
       saved.wait()
       if start == total:
         writer.event("already at step %d of %d: nothing to do", start, total)
+    except Exception as error:
+      distributed.leave_if_lost(error)
+      raise
     finally:
       writer.close()
       iterator.close()
@@ -254,36 +272,6 @@ def _train(
 
 
 _merge = jax.jit(merge_all)
-
-
-def _restore(
-  saved: checkpoint.Checkpointer, state: TrainState, iterator: Any
-) -> tuple[TrainState, dict[str, Any]] | None:
-  """The latest checkpoint that is finite; later ones are deleted."""
-  start = iterator.get_state()
-  while (restored := saved.restore(state, iterator)) is not None:
-    names = finite.not_finite(restored[0].weights)
-    if not names:
-      return restored
-    _logger.warning(
-      "checkpoint of step %d: NaN or infinity in %s; deleted",
-      saved.latest_step,
-      finite.some_of(names),
-    )
-    saved.delete_from(saved.latest_step)
-    iterator.set_state(start)
-  return None
-
-
-def _check_steps(saved: checkpoint.Checkpointer, total: int) -> None:
-  """Raises `UserError` if a run is beyond the steps that it is to have."""
-  step = saved.latest_step
-  if step is not None and step > total:
-    raise UserError(
-      f"config.train.num_steps = {total}: the run is at step {step} already; "
-      f"give at least that many, look at it with --mode=eval, or use another "
-      "--workdir"
-    )
 
 
 def _require_finite(

@@ -120,11 +120,17 @@ def test_two_processes_do_what_one_does(blobs, tmp_path, backend, data):
     assert line == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.slow
-def test_sigterm_to_one_process_stops_both(blobs, tmp_path):
+def running_pair(tmp_path, blobs, data=None, backend="jit"):
+  """Two processes that have saved once, and their workdir."""
   workdir = tmp_path / "run"
   running = start(
-    tmp_path, workdir, blobs, processes=2, backend="jit", steps=100_000
+    tmp_path,
+    workdir,
+    blobs,
+    processes=2,
+    backend=backend,
+    steps=100_000,
+    data=data,
   )
   deadline = time.time() + 240
   while not list(workdir.glob("checkpoints/*/commit_success.txt")):
@@ -133,6 +139,79 @@ def test_sigterm_to_one_process_stops_both(blobs, tmp_path):
     )
     assert time.time() < deadline
     time.sleep(0.05)
-  running[1].send_signal(signal.SIGTERM)
-  codes, log = end(tmp_path, running)
-  assert codes == [75, 75], log
+  return running, workdir
+
+
+def logs_of(tmp_path):
+  return [path.read_text() for path in sorted(tmp_path.glob("log_*"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("number", "to", "codes", "data"),
+  [
+    (signal.SIGTERM, [1], [75, 75], {}),
+    (signal.SIGTERM, [0], [75, 75], {}),
+    (signal.SIGINT, [1], [75, 130], {}),
+    (signal.SIGTERM, [0, 1], [75, 75], {"workers": 1}),
+    (signal.SIGINT, [0, 1], [130, 130], {}),
+  ],
+)
+def test_signals_stop_all_at_one_step(blobs, tmp_path, number, to, codes, data):
+  running, workdir = running_pair(tmp_path, blobs, data)
+  for index in to:
+    running[index].send_signal(number)
+  ended, log = end(tmp_path, running)
+  assert ended == codes, log
+  assert "Traceback" not in log
+  last = [text.strip().splitlines()[-1] for text in logs_of(tmp_path)]
+  steps = {line.split("saved at step ")[1].split(";")[0] for line in last}
+  assert len(steps) == 1, last
+  saved = [path.parent.name for path in workdir.glob("checkpoints/*/metrics*")]
+  saved += [path.name for path in (workdir / "checkpoints").iterdir()]
+  assert steps.pop() in saved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dies", "data"), [(1, {}), (1, {"workers": 1})])
+def test_the_others_end_when_a_process_dies(blobs, tmp_path, dies, data):
+  """Within a minute, with one line."""
+  running, _ = running_pair(tmp_path, blobs, data)
+  running[dies].kill()
+  running[dies].wait()
+  since = time.time()
+  other = running[1 - dies]
+  assert other.wait(timeout=60) == 1, logs_of(tmp_path)
+  assert time.time() - since < 60
+  log = logs_of(tmp_path)[1 - dies]
+  after = [
+    line
+    for line in log.splitlines()
+    if "step" not in line and "first" not in line
+  ]
+  last = log.strip().splitlines()[-1]
+  assert last.startswith("error: another process of this run has ended"), log
+  assert "Traceback" not in log
+  assert "Check failure" not in log
+  assert len(after) < 20, log
+
+
+@pytest.mark.slow
+def test_a_process_with_an_error_of_its_own_ends_the_others(blobs, tmp_path):
+  """It tells its error and leaves at once; the others end as above."""
+  running, workdir = running_pair(tmp_path, blobs, {"workers": 1})
+  # Its reading process dies: the error is of this process alone.
+  children = subprocess.run(
+    ["pgrep", "-P", str(running[1].pid), "-f", "spawn_main"],
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout.split()
+  for child in children:
+    os.kill(int(child), signal.SIGKILL)
+  codes = [process.wait(timeout=90) for process in running]
+  logs = logs_of(tmp_path)
+  assert codes == [1, 2], logs
+  assert "a reading process was killed (SIGKILL)" in logs[1]
+  assert "Traceback" not in "".join(logs)
+  assert list(workdir.glob("checkpoints/*/commit_success.txt"))

@@ -35,7 +35,7 @@ LAYERS = (
   ),
   ("ops", "losses", "metrics", "models", "data", "pretrained"),
   ("tasks",),
-  ("state", "runtime", "comparison", "finite"),
+  ("state", "room", "runtime", "distributed", "comparison", "finite"),
   ("steps", "checkpoint", "writers", "inputs"),
   ("runs", "hard_negatives", "resuming", "initial"),
   ("prediction",),

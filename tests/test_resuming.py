@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segsiam_jax import checkpoint, evaluate, predict, resuming, train
-from segsiam_jax.data import pipeline
+from segsiam_jax.data import readers
 from segsiam_jax.errors import Preempted, UserError
 from tests.conftest import make_tiny_config
 from tests.test_train import assert_equal, read_metrics
@@ -304,18 +304,18 @@ def test_a_position_holds_for_any_number_of_reading_processes(batches):
 
   for before in (0, 1, 2, 3):
     first = iterator(before)
-    pipeline.go_to(first, batches)
+    readers.go_to(first, batches)
     position = first.get_state()
-    assert pipeline.batches_read(position) == batches
+    assert readers.batches_read(position) == batches
     for after in (0, 1, 2, 3):
       second = iterator(after)
-      pipeline.go_to(second, pipeline.batches_read(position))
-      assert pipeline.batches_read(second.get_state()) == batches
+      readers.go_to(second, readers.batches_read(position))
+      assert readers.batches_read(second.get_state()) == batches
       if before == after:
         assert second.get_state() == position
   for position in ({}, [], {"next_index": None}, {"iterators": 3}):
     with pytest.raises(ValueError, match="not a position"):
-      pipeline.batches_read(position)
+      readers.batches_read(position)
 
 
 @pytest.mark.slow

@@ -8,10 +8,7 @@ Where examples come in several static shapes, each belongs to a bucket, and a
 batch is of one bucket.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +16,7 @@ import grain
 import jax
 import numpy as np
 
+from segsiam_jax.data import readers
 from segsiam_jax.data.sampling import BatchPlan
 from segsiam_jax.data.sources import Source
 
@@ -141,7 +139,7 @@ def make_pipeline(
   threads: int = 4,
   workers: int = 0,
   plan: BatchPlan | None = None,
-) -> grain.IterDataset:
+) -> grain.IterDataset | readers.Readers:
   """Batches of one process: dictionaries of NumPy arrays of static shape.
 
   Training batches go on for ever, each epoch in another order; buckets take
@@ -204,66 +202,15 @@ def make_pipeline(
     grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
   )
   if workers:
-    dataset = dataset.mp_prefetch(
-      grain.MultiprocessingOptions(num_workers=workers),
-      worker_init_fn=_start_worker,
-    )
+    plans = planned[0]
+    branches = len(plans) if isinstance(plans, Mapping) else 1
+    nbytes = max(_nbytes(each) for each in buckets.rows)
+    return readers.Readers(dataset, workers, branches * local * nbytes)
   return dataset
 
 
-def _start_worker(number: int, count: int) -> None:
-  """Of a reading process: it ends when its parent says so, or has ended.
-
-  Signals to the process group are for the parent, which may need more batches.
-  """
-  del number, count
-  for kind in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(kind, signal.SIG_IGN)
-  parent = multiprocessing.parent_process()
-
-  def leave() -> None:
-    parent.join()
-    os._exit(1)
-
-  threading.Thread(target=leave, daemon=True).start()
-
-
-def batches_read(position: Mapping[str, Any]) -> int:
-  """How many batches an iterator had given at a position.
-
-  Args:
-    position: what `get_state` of a training iterator returned, with any number
-      of reading processes.
-
-  Raises:
-    ValueError: it is no such position.
-  """
-  try:
-    if "next_index" in position:
-      return int(position["next_index"])
-    states = position["iterators_in_use_states"]
-    return sum(int(state["next_index"]) for state in states)
-  except (KeyError, TypeError) as error:
-    raise ValueError(f"not a position in the data ({error!r})") from error
-
-
-def go_to(iterator: grain.DatasetIterator, batches: int) -> None:
-  """Sets a training iterator to where it has given so many batches.
-
-  Reading processes take turns, so that their number makes no difference.
-  """
-  position = iterator.get_state()
-  if "next_index" in position:
-    iterator.set_state({"next_index": batches})
-    return
-  states = position["iterators_in_use_states"]
-  turns, rest = divmod(batches, len(states))
-  iterator.set_state(
-    position
-    | {
-      "next_index_in_cycle": rest,
-      "iterators_in_use_states": [
-        {"next_index": turns + (number < rest)} for number in range(len(states))
-      ],
-    }
+def _nbytes(rows: Rows) -> int:
+  return sum(
+    math.prod(each.shape) * np.dtype(each.dtype).itemsize
+    for each in rows.spec().values()
   )

@@ -11,6 +11,10 @@ Check = Callable[[Any], str]
 Fail = Callable[[str, str], None]
 
 
+_LARGEST_INT = 2**32 - 1
+_LARGEST_FLOAT = 3.4e38
+
+
 class Field(NamedTuple):
   """One field.
 
@@ -28,6 +32,16 @@ class Field(NamedTuple):
   empty: bool = False
 
 
+def representable(value: Any) -> str:
+  """A complaint about numbers that arrays cannot hold, or ''."""
+  for item in value if isinstance(value, tuple | list) else (value,):
+    if isinstance(item, int) and abs(item) > _LARGEST_INT:
+      return f"expected at most {_LARGEST_INT} in size"
+    if isinstance(item, float) and not abs(item) <= _LARGEST_FLOAT:
+      return "expected a finite number that float32 can hold"
+  return ""
+
+
 def one_of(*choices: Any) -> Check:
   def check(value: Any) -> str:
     if value in choices:
@@ -43,7 +57,7 @@ def within(low: float = -math.inf, high: float = math.inf) -> Check:
   """Both ends included; of a tuple, every item."""
 
   def check(value: Any) -> str:
-    values = value if isinstance(value, tuple) else (value,)
+    values = value if isinstance(value, tuple | list) else (value,)
     if all(low <= item <= high for item in values):
       return ""
     if high == math.inf:
@@ -53,14 +67,26 @@ def within(low: float = -math.inf, high: float = math.inf) -> Check:
   return check
 
 
-def pair(meaning: str, low: float = -math.inf, ordered: bool = False) -> Check:
-  """Two numbers, each at least `low`; the first not above if `ordered`."""
+def some(check: Check) -> Check:
+  """Of a tuple that cannot be empty."""
+  return lambda value: check(value) if value else "expected one at least"
+
+
+def pair(
+  meaning: str,
+  low: float = -math.inf,
+  ordered: bool = False,
+  high: float = math.inf,
+) -> Check:
+  """Two numbers from `low` to `high`; the first not above if `ordered`."""
 
   def check(value: Any) -> str:
     if len(value) != 2:
       return f"expected {meaning}, such as '(1, 2)'"
     if min(value) < low:
       return f"expected {meaning}, each at least {low}"
+    if max(value) > high:
+      return f"expected {meaning}, each at most {high}"
     if ordered and value[0] > value[1]:
       return f"expected {meaning}, the smaller one first"
     return ""

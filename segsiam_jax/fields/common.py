@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from segsiam_jax.errors import shown
 from segsiam_jax.fields.base import Fail, Field, one_of, within
 
 
@@ -24,7 +25,7 @@ def _rates(value: tuple[Any, ...]) -> str:
     except ValueError:
       good = False
     if not good or _regex(pattern):
-      return f"expected 'REGEX=FACTOR', and {rule!r} is none"
+      return f"expected 'REGEX=FACTOR', and {shown(rule)} is none"
   return ""
 
 
@@ -32,7 +33,9 @@ def _rates(value: tuple[Any, ...]) -> str:
 _OF_FILES = ("folder", "coco", "pairs", "omniglot", "lfw", "cedar", "pages")
 
 FIELDS: dict[str, Field] = {
-  "seed": Field(0, "of parameters, order and augmentation", within(0)),
+  "seed": Field(
+    0, "of parameters, order and augmentation", within(0, 2**32 - 1)
+  ),
   "backend": Field(
     "jit", "'jit' over all devices, or 'pmap'", one_of("jit", "pmap")
   ),
@@ -126,11 +129,13 @@ FIELDS: dict[str, Field] = {
     "of a data set of files: leave out examples that cannot be used; reads "
     "every file once",
   ),
-  "data.channels": Field(3, "of the model's input", within(1)),
+  "data.channels": Field(3, "of the model's input", within(1, 4096)),
   "data.mean": Field((127.5,) * 3, "of the channels, in 0..255"),
   "data.std": Field((63.75,) * 3, "of the channels", within(1e-6)),
-  "data.workers": Field(0, "reading processes; 0 for threads alone", within(0)),
-  "data.threads": Field(4, "reading threads", within(1)),
+  "data.workers": Field(
+    0, "reading processes; 0 for threads alone", within(0, 256)
+  ),
+  "data.threads": Field(4, "reading threads", within(1, 256)),
 }
 
 

@@ -4,8 +4,9 @@ import re
 
 import ml_collections
 
+from segsiam_jax.errors import shown
 from segsiam_jax.fields import semantic
-from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
+from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
 from segsiam_jax.fields.encoders import WITH_PYRAMID, check_option
 
 DATA_SETS = (
@@ -34,9 +35,11 @@ def _five(value: tuple[float, ...]) -> str:
 def _buckets(value: tuple[str, ...]) -> str:
   for text in value:
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
-      return f"expected HEIGHTxWIDTH, such as '800x1344', and {text!r} is none"
+      return (
+        f"expected HEIGHTxWIDTH, such as '800x1344', and {shown(text)} is none"
+      )
     if any(length % 32 for length in canvas(text)):
-      return f"{text}: both lengths must be multiples of 32"
+      return f"{shown(text)}: both lengths must be multiples of 32"
   return ""
 
 
@@ -59,13 +62,15 @@ FIELDS: dict[str, Field] = {
     ("96x96",), "the same in evaluation; () for buckets", _buckets, empty=True
   ),
   "data.min_side": Field(
-    0, "what the shorter side is scaled to; 0 to leave it", within(0)
+    0,
+    "what the shorter side is scaled to; 0 to leave it",
+    within(0, 2**16),
   ),
   "data.max_side": Field(
-    0, "and the longer side at most; 0 for any length", within(0)
+    0, "and the longer side at most; 0 for any length", within(0, 2**16)
   ),
   "data.max_objects": Field(
-    100, "objects of an image to learn from, the largest", within(1)
+    100, "objects of an image to learn from, the largest", within(1, 10**4)
   ),
   "data.enlarge_only": Field(
     False, "whether larger images keep their size for all data.min_side"
@@ -74,7 +79,7 @@ FIELDS: dict[str, Field] = {
     False, "each image's own range of brightness to 0..255, outliers cut off"
   ),
   "augment.scale": Field(
-    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0.01, True)
+    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0.01, True, 100)
   ),
   "augment.transpose": Field(
     False, "swap rows and columns of half; with both flips, all quarter turns"
@@ -104,9 +109,9 @@ FIELDS: dict[str, Field] = {
 }
 
 _MASKS: dict[str, Field] = {
-  "model.mask_convs": Field(4, "of the mask head", within(0)),
+  "model.mask_convs": Field(4, "of the mask head", within(0, 64)),
   "data.mask_size": Field(
-    28, "side of the masks to learn from, cut to their boxes", within(1)
+    28, "side of the masks to learn from, cut to their boxes", within(1, 1024)
   ),
   "augment.copy_paste": Field(
     0.0, "share of images that get objects of another", within(0, 1)
@@ -129,24 +134,26 @@ _DETECTOR: dict[str, Field] = {
   ),
   "model.head_norm": Field("none", "of pyramid and heads", one_of(*NORMS)),
   "model.width": Field(256, "channels of the pyramid", within(1)),
-  "model.rpn_convs": Field(1, "of the region proposal network", within(1)),
-  "model.box_convs": Field(0, "of the box head", within(0)),
+  "model.rpn_convs": Field(1, "of the region proposal network", within(1, 64)),
+  "model.box_convs": Field(0, "of the box head", within(0, 64)),
   "model.box_widths": Field((1024, 1024), "of its dense layers", within(1)),
   "model.anchor_sizes": Field(
     (32, 64, 128, 256, 512), "of the five levels, in pixels", _five
   ),
   "model.aspect_ratios": Field(
-    (0.5, 1.0, 2.0), "of the anchors, heights over widths", within(0.01)
+    (0.5, 1.0, 2.0),
+    "of the anchors, heights over widths",
+    some(within(0.01, 100)),
   ),
   "model.rpn_pre_nms": Field(
     (2000, 1000),
     "best anchors of each level, in training and otherwise",
-    pair("two numbers", 1),
+    pair("two numbers", 1, high=10**5),
   ),
   "model.rpn_post_nms": Field(
     (2000, 1000),
     "proposals of an image, in training and otherwise",
-    pair("two numbers", 1),
+    pair("two numbers", 1, high=10**5),
   ),
   "model.rpn_threshold": Field(0.7, "of their suppression", within(0, 1)),
   "model.rpn_overlaps": Field(
@@ -154,17 +161,19 @@ _DETECTOR: dict[str, Field] = {
     "an anchor is background below, on an object above",
     pair("two overlaps", 0, True),
   ),
-  "model.rpn_samples": Field(256, "anchors an image to learn from", within(1)),
+  "model.rpn_samples": Field(
+    256, "anchors an image to learn from", within(1, 10**5)
+  ),
   "model.rpn_positives": Field(0.5, "of them on an object", within(0, 1)),
   "model.roi_overlaps": Field(
     (0.5, 0.5), "the same of proposals", pair("two overlaps", 0, True)
   ),
-  "model.roi_samples": Field(512, "proposals to learn from", within(1)),
+  "model.roi_samples": Field(512, "proposals to learn from", within(1, 10**5)),
   "model.roi_positives": Field(0.25, "of them on an object", within(0, 1)),
   "model.canonical_size": Field(
     224.0, "of the boxes that are read at stride 16", within(1)
   ),
-  "model.sampling_ratio": Field(2, "samples a side of a bin", within(1)),
+  "model.sampling_ratio": Field(2, "samples a side of a bin", within(1, 16)),
   "model.aligned": Field(False, "whether RoIAlign's cells lie at centres"),
   "model.roi_method": Field(
     "gather", "of RoIAlign; 'matmul' suits TPUs", one_of("gather", "matmul")
@@ -180,9 +189,9 @@ _DETECTOR: dict[str, Field] = {
   ),
   "model.nms_threshold": Field(0.5, "overlap of detections", within(0, 1)),
   "model.max_candidates": Field(
-    4000, "scored boxes that are looked at", within(1)
+    4000, "scored boxes that are looked at", within(1, 10**6)
   ),
-  "model.max_detections": Field(100, "of an image", within(1)),
+  "model.max_detections": Field(100, "of an image", within(1, 10**5)),
   "model.remat": Field(False, "save memory, cost time"),
 }
 

@@ -64,15 +64,15 @@ FIELDS: dict[str, Field] = {
   "augment.flip_left_right": Field(False, "mirror half of the images"),
   "augment.flip_up_down": Field(False, "likewise, upside down"),
   "augment.scale": Field(
-    (1.0, 1.0), "smallest, largest zoom", pair("two factors", 0.01, True)
+    (1.0, 1.0), "smallest, largest zoom", pair("two factors", 0.01, True, 100)
   ),
   "augment.rotate": Field(0.0, "largest angle in degrees", within(0, 180)),
   "augment.translate": Field(0.0, "largest shift, of the size", within(0, 1)),
-  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0)),
-  "augment.elastic_grid": Field(3, "vectors a side", within(2)),
+  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0, 1e4)),
+  "augment.elastic_grid": Field(3, "vectors a side", within(2, 1024)),
   "augment.brightness": Field(0.0, "largest change, of 1", within(0, 1)),
   "augment.contrast": Field(
-    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True)
+    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True, 1000)
   ),
   "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
   "loss.auxiliary": Field(

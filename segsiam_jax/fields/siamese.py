@@ -3,7 +3,7 @@
 import ml_collections
 
 from segsiam_jax.fields import siamese_losses
-from segsiam_jax.fields.base import Fail, Field, one_of, pair, within
+from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
 from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.fields.siamese_losses import comparing
 
@@ -80,18 +80,18 @@ FIELDS: dict[str, Field] = {
   "augment.scale": Field(
     (1.0, 1.0),
     "smallest, largest zoom of rows and columns",
-    pair("two factors", 0.01, True),
+    pair("two factors", 0.01, True, 100),
   ),
   "augment.translate": Field(0.0, "largest shift, of the size", within(0, 1)),
   "augment.chance": Field(1.0, "of each of these but flips", within(0, 1)),
-  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0)),
-  "augment.elastic_grid": Field(4, "vectors a side", within(2)),
+  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0, 1e4)),
+  "augment.elastic_grid": Field(4, "vectors a side", within(2, 1024)),
   "augment.thickness": Field(
     0.0, "largest change of strokes, in pixels", within(0, 1)
   ),
   "augment.brightness": Field(0.0, "largest change, of 1", within(0, 1)),
   "augment.contrast": Field(
-    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True)
+    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True, 1000)
   ),
   "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
   "augment.fill": Field(
@@ -103,7 +103,7 @@ FIELDS: dict[str, Field] = {
     one_of("none", "identity", "group"),
   ),
   "match.window": Field(
-    2, "of head 'deformable': how far a place may move", within(0)
+    2, "of head 'deformable': how far a place may move", within(0, 64)
   ),
   "match.stride": Field(
     2, "of head 'deformable': one place of so many is matched", within(1)
@@ -118,20 +118,20 @@ FIELDS: dict[str, Field] = {
     False, "keep batch statistics, and drop nothing: for fine-tuning"
   ),
   "eval.pairs": Field(
-    6000, "random pairs, where none are published", within(2)
+    6000, "random pairs, where none are published", within(2, 10**7)
   ),
-  "eval.folds": Field(10, "that they are scored in", within(2)),
+  "eval.folds": Field(10, "that they are scored in", within(2, 1000)),
   "eval.far": Field(
     0.01, "false accept rate that the threshold is set for", within(0, 1)
   ),
   "eval.fars": Field(
     (0.1, 0.01, 0.001), "where the true accept rate is told", within(0, 1)
   ),
-  "eval.ways": Field(5, "N of random episodes", within(2)),
-  "eval.shots": Field((1, 5), "K of random episodes", within(1)),
-  "eval.queries": Field(5, "of each identity in them", within(1)),
+  "eval.ways": Field(5, "N of random episodes", within(2, 10**5)),
+  "eval.shots": Field((1, 5), "K of random episodes", some(within(1, 1000))),
+  "eval.queries": Field(5, "of each identity in them", within(1, 1000)),
   "eval.episodes": Field(
-    200, "random ones, where none are published", within(1)
+    200, "random ones, where none are published", within(1, 10**6)
   ),
   "eval.within_group": Field(
     False, "different pairs and episodes are of one group"
@@ -140,7 +140,7 @@ FIELDS: dict[str, Field] = {
     1,
     "distorted views whose embeddings are averaged, or, of maps, the best of "
     "which counts",
-    within(1),
+    within(1, 1000),
   ),
 }
 
@@ -192,8 +192,8 @@ MODELS: dict[str, dict[str, Field]] = {
   | _head("euclidean", True),
   "strokes": {
     "model.width": Field(48, "learned channels; 0 for none", within(0)),
-    "model.depth": Field(2, "residual convolutions", within(0)),
-    "model.directions": Field(8, "of edges", within(2)),
+    "model.depth": Field(2, "residual convolutions", within(0, 64)),
+    "model.directions": Field(8, "of edges", within(2, 360)),
     "model.equalize": Field(
       "no",
       "spread ink evenly first: maps of that, or of the image, or both",
