@@ -4,8 +4,6 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +16,7 @@ from segsiam_jax.pretrained import (
   torchvision,
   torchvision_detection,
 )
+from segsiam_jax.pretrained.formats import Format
 from segsiam_jax.pretrained.state_dict import (
   Family,
   PyTree,
@@ -29,23 +28,6 @@ from segsiam_jax.pretrained.state_dict import (
 _logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", *torch_files.SUFFIXES)
-
-
-class Format(NamedTuple):
-  """Files that look alike.
-
-  Attributes:
-    name: for people.
-    recognises: whether a state dict is one, by its keys.
-    family: of a model with such parameters, or None if it has no place for
-      the weights.
-    fits: which models have, for people.
-  """
-
-  name: str
-  recognises: Callable[[StateDict], bool]
-  family: Callable[[PyTree], Family | None]
-  fits: str
 
 
 def is_weights_file(path: str | os.PathLike) -> bool:
@@ -164,54 +146,6 @@ def _place(value: jax.Array | np.ndarray, like: jax.Array) -> jax.Array:
   )
 
 
-def _in_encoders(family: Family, has: str) -> Callable[[PyTree], Family | None]:
-  """A family of encoders -> that of models whose encoders have a module."""
-
-  def family_of(params: PyTree) -> Family | None:
-    places = list(_encoders(params, has))
-    if not places:
-      return None
-
-    def module(modules: tuple[str, ...]) -> str | None:
-      for place in places:
-        if modules[: len(place)] == place:
-          return family.module(modules[len(place) :])
-      return None
-
-    return family._replace(module=module)
-
-  return family_of
-
-
-def _encoders(
-  params: PyTree, has: str, path: tuple[str, ...] = ()
-) -> list[tuple[str, ...]]:
-  """Paths of all modules `encoder` with a child of that name."""
-  if not isinstance(params, dict):
-    return []
-  if path and path[-1] == "encoder" and has in params:
-    return [path]
-  return [
-    place
-    for name, child in params.items()
-    for place in _encoders(child, has, (*path, name))
-  ]
-
-
-def _vgg16(params: PyTree) -> Family | None:
-  """Also FCN's first two layers, which were the classifier's (arXiv:1411.4038,
-  section 4.1)."""
-  family = _in_encoders(torchvision.VGG16, "conv1_1")(params)
-  if family is None or "fc6" not in params:
-    return family
-  convolutional = {"fc6": "classifier.0", "fc7": "classifier.3"}
-
-  def module(modules: tuple[str, ...]) -> str | None:
-    return convolutional.get(modules[0]) or family.module(modules)
-
-  return family._replace(module=module)
-
-
 def _fcn_resnet(params: PyTree) -> Family | None:
   if not {"encoder", "head"} <= set(params):
     return None
@@ -259,22 +193,5 @@ FORMATS = [
     "model.name = 'unet' with the same encoder, upsample = 'nearest' and "
     "head_kernel = 3",
   ),
-  Format(
-    "torchvision's ResNet",
-    lambda keys: {"conv1.weight", "layer1.0.conv1.weight"} <= set(keys),
-    _in_encoders(torchvision.RESNET, "layer1_0"),
-    "models with the same ResNet as encoder",
-  ),
-  Format(
-    "torchvision's VGG16 with batch norm",
-    lambda keys: {"features.0.weight", "features.1.weight"} <= set(keys),
-    _in_encoders(torchvision.VGG16_BN, "bn1_1"),
-    "models with encoder 'vgg16_bn'",
-  ),
-  Format(
-    "torchvision's VGG16",
-    lambda keys: {"features.0.weight", "features.2.weight"} <= set(keys),
-    _vgg16,
-    "models with encoder 'vgg16', and 'fcn' with width = 4096",
-  ),
+  *torchvision.FORMATS,
 ]

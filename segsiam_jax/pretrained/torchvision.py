@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from segsiam_jax.models.vgg import STAGES
+from segsiam_jax.pretrained.formats import Format, in_encoders
 from segsiam_jax.pretrained.state_dict import (
   Family,
   PyTree,
@@ -127,3 +128,40 @@ def fcn_resnet_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
 
 def _vgg(variables: PyTree) -> Family:
   return VGG16_BN if "bn1_1" in variables["params"] else VGG16
+
+
+def _vgg16_family(params: PyTree) -> Family | None:
+  """Also FCN's first two layers, which were the classifier's (arXiv:1411.4038,
+  section 4.1)."""
+  family = in_encoders(VGG16, "conv1_1")(params)
+  if family is None or "fc6" not in params:
+    return family
+  convolutional = {"fc6": "classifier.0", "fc7": "classifier.3"}
+
+  def module(modules: tuple[str, ...]) -> str | None:
+    return convolutional.get(modules[0]) or family.module(modules)
+
+  return family._replace(module=module)
+
+
+# Of encoders.
+FORMATS = [
+  Format(
+    "torchvision's ResNet",
+    lambda keys: {"conv1.weight", "layer1.0.conv1.weight"} <= set(keys),
+    in_encoders(RESNET, "layer1_0"),
+    "models with the same ResNet as encoder",
+  ),
+  Format(
+    "torchvision's VGG16 with batch norm",
+    lambda keys: {"features.0.weight", "features.1.weight"} <= set(keys),
+    in_encoders(VGG16_BN, "bn1_1"),
+    "models with encoder 'vgg16_bn'",
+  ),
+  Format(
+    "torchvision's VGG16",
+    lambda keys: {"features.0.weight", "features.2.weight"} <= set(keys),
+    _vgg16_family,
+    "models with encoder 'vgg16', and 'fcn' with width = 4096",
+  ),
+]
