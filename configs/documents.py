@@ -76,5 +76,5 @@ def get_config(arg: str = ""):
     config.train.best_metric = "auc"
     shorten(config)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'debug', 'pages'")
+    raise ValueError(f"{arg!r} is not one of 'debug', 'pages'")
   return config

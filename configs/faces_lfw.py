@@ -80,5 +80,5 @@ def get_config(arg: str = ""):
     config.model.encoder = "plain"
     shorten(config, num_steps=2)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'debug', 'fold0' ... 'celeb_a'")
+    raise ValueError(f"{arg!r} is not one of 'debug', 'fold0' ... 'celeb_a'")
   return config

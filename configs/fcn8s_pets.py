@@ -66,5 +66,5 @@ def get_config(arg: str = ""):
     config.model.width = 16
     shorten(config)
   elif arg:
-    raise ValueError(f"{arg!r} is none of '32s', '16s', '8s', 'debug'")
+    raise ValueError(f"{arg!r} is not one of '32s', '16s', '8s', 'debug'")
   return config

@@ -60,5 +60,5 @@ def get_config(arg: str = ""):
     config.model.box_widths = (16,)
     shorten(config)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'debug', 'classes'")
+    raise ValueError(f"{arg!r} is not one of 'debug', 'classes'")
   return config

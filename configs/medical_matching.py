@@ -17,7 +17,7 @@ hand; the TFDS catalogue says how.
   python -m segsiam_jax.main --config=configs/medical_matching.py:mammograms \
     --workdir=runs/mammograms --config.data.dir=TFDS
 
-Not measured here. A match is no diagnosis.
+Not measured here. A match is not a diagnosis.
 
 `:debug` runs a small network on handwritten digits for some steps, without a
 download.
@@ -75,5 +75,5 @@ def get_config(arg: str = ""):
     config.model.encoder = "plain"
     shorten(config, num_steps=2)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'debug', 'mammograms'")
+    raise ValueError(f"{arg!r} is not one of 'debug', 'mammograms'")
   return config

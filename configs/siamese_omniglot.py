@@ -108,5 +108,5 @@ def get_config(arg: str = ""):
     config.eval.views = 2
     shorten(config, num_steps=2)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'small2', 'background', 'debug'")
+    raise ValueError(f"{arg!r} is not one of 'small2', 'background', 'debug'")
   return config

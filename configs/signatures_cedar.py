@@ -67,5 +67,5 @@ def get_config(arg: str = ""):
     config.data.image_size = (91, 91)
     shorten(config, num_steps=2)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'debug', 'random'")
+    raise ValueError(f"{arg!r} is not one of 'debug', 'random'")
   return config

@@ -53,5 +53,5 @@ def get_config(arg: str = ""):
     config.model.base_width = 4
     shorten(config, num_steps=8)
   elif arg:
-    raise ValueError(f"{arg!r} is none of 'debug', 'classes'")
+    raise ValueError(f"{arg!r} is not one of 'debug', 'classes'")
   return config

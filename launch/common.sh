@@ -27,7 +27,7 @@ case $platform in
   cpu) extras= ;;
   gpu) extras="[gpu,gcs]" ;;
   tpu) extras="[tpu,gcs]" ;;
-  *) usage "'$platform' is no platform" ;;
+  *) usage "'$platform' is not a platform" ;;
 esac
 [ $# -ge 1 ] || usage "nothing to run"
 

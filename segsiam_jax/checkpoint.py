@@ -184,14 +184,14 @@ class Checkpointer:
     if problems and good is None:
       raise UserError(
         f"{self._folder}: no checkpoint is intact "
-        f"({'; '.join(problems.values())}); delete that folder to start anew, "
+        f"({'; '.join(problems.values())}); delete that folder to start again, "
         "or use another --workdir"
       )
     for step, problem in problems.items():
       aside = self._put_aside(step)
       _logger.warning(
-        "checkpoint of step %d is damaged: %s; it is now %s, and the run goes "
-        "on from step %d",
+        "checkpoint of step %d is damaged: %s; it is now %s, and the run "
+        "continues from step %d",
         step,
         problem,
         aside,
@@ -223,7 +223,7 @@ class Checkpointer:
     return "", (restored.state, meta)
 
   def _put_aside(self, step: int) -> epath.Path:
-    """Gives a checkpoint a name that is no checkpoint's."""
+    """Gives a checkpoint a name that no checkpoint has."""
     number, aside = 1, self._folder / f"damaged-{step}.1"
     while aside.exists():
       number += 1
@@ -303,7 +303,7 @@ def _position(folder: epath.Path) -> int:
 
 
 def _fits(folder: epath.Path, abstract: PyTree) -> bool:
-  """Whether a checkpoint has arrays of these shapes, or does not tell."""
+  """Whether a checkpoint has arrays of these shapes, or does not say."""
   try:
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
       saved = jax.tree.leaves(reader.metadata(folder / "state").tree)

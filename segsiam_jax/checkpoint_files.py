@@ -171,7 +171,8 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
   """
   meta = json.loads((folder / "meta" / "metadata").read_text())
   if not isinstance(meta, dict) or "evaluated" not in meta:
-    raise ValueError(f"{folder / 'meta' / 'metadata'} is no meta of a run")
+    path = folder / "meta" / "metadata"
+    raise ValueError(f"{path} is not the metadata of a run")
   return meta
 
 

@@ -74,7 +74,7 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     _end(f"error: {error}", EXIT_BAD_INPUT)
   except Preempted as stop:
     told = "interrupted" if stop.exit_code == EXIT_INTERRUPTED else "preempted"
-    say(f"{told}: saved at {stop}; run again to go on")
+    say(f"{told}: saved at {stop}; run again to continue")
     sys.exit(stop.exit_code)
   except KeyboardInterrupt:
     say("interrupted")
@@ -85,7 +85,7 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
         raise
       _end(traceback.format_exc(), 1)
     where = f"{error.filename}: " if error.filename else ""
-    room = "make room, and run again to go on"
+    room = "make room, and run again to continue"
     advice = room if error.errno in _NO_ROOM else "name another, or repair it"
     told = UserError(f"{where}{error.strerror}; {advice}")
     _end(f"error: {told}", EXIT_BAD_INPUT)
@@ -184,7 +184,7 @@ def keep_last(argv: list[str]) -> None:
   if repeated:
     log_to_stderr()
     _logger.warning(
-      "given several times, of which the last counts: %s",
+      "given several times; the last counts: %s",
       ", ".join(f"--{name}" for name in repeated),
     )
 

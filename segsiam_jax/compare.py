@@ -190,7 +190,7 @@ def load_config_file(spec: str) -> ml_collections.ConfigDict:
     "compared_config", os.path.expanduser(path)
   )
   if module_spec is None:
-    raise UserError(f"--configs={spec}: {path} is no Python file")
+    raise UserError(f"--configs={spec}: {path} is not a Python file")
   module = importlib.util.module_from_spec(module_spec)
   try:
     module_spec.loader.exec_module(module)
@@ -222,7 +222,7 @@ def _numbers(name: str, texts: Sequence[str], kind: type) -> list[Any]:
     numbers = [kind(text) for text in texts]
   except ValueError:
     raise UserError(
-      f"--{name}={','.join(texts)}: expected numbers with commas in between"
+      f"--{name}={','.join(texts)}: expected numbers separated by commas"
     ) from None
   if len(set(numbers)) != len(numbers) or not numbers:
     raise UserError(f"--{name}={','.join(texts)}: give each number once")

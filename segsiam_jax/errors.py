@@ -83,7 +83,7 @@ def _cut(text: str, value: object) -> str:
 
 
 class Preempted(Exception):
-  """Training was told to stop, and has saved; run it again to go on.
+  """Training was told to stop, and has saved; run it again to continue.
 
   Attributes:
     exit_code: that `main` exits with: 75 after SIGTERM, 130 after SIGINT.

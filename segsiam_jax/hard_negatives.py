@@ -84,7 +84,7 @@ class Miner:
     except (OSError, ValueError, EOFError) as error:
       raise UserError(
         f"{path}: damaged ({first_line(error)}), and the batches after step "
-        f"{last} are made of it; use another --workdir"
+        f"{last} are made from it; use another --workdir"
       ) from error
     return self._restart(negatives, iterator)
 

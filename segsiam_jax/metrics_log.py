@@ -1,6 +1,6 @@
 """metrics.jsonl of a run: a JSON object a line, read, added to and cut back.
 
-A killed process can leave half a last line. Such a line is no line: reading
+A killed process can leave half a last line. Such a line does not count: reading
 leaves it out, and what is added starts a new one.
 """
 

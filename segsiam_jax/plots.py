@@ -263,7 +263,7 @@ def _picture(
   axes: "Axes", title: str, x_label: str, y_label: str
 ) -> np.ndarray:
   """The figure of axes that are complete: (height, width, 3) uint8."""
-  # Names of classes and metrics are no formulas.
+  # Names of classes and metrics are not formulas.
   text = {"color": _FRAME, "fontsize": _TEXT, "parse_math": False}
   axes.set_title(overlays.drawable(title), text)
   axes.set_xlabel(overlays.drawable(x_label), text)

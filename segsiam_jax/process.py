@@ -38,7 +38,7 @@ def configure() -> bool:
   Call it before JAX touches a device.
 
   Returns:
-    Whether this process itself would have to start anew for one of them.
+    Whether this process itself would have to start again for one of them.
   """
   flags = os.environ.get("XLA_FLAGS", "")
   # A value that does not begin with a dash names a file of flags.

@@ -48,12 +48,12 @@ def check_data(
     raise UserError(
       f"--workdir={workdir}: the training split {changes['train']}: its "
       "position in the data would mean other examples; give it the data that "
-      "it began with, or use another --workdir (config.init_from loads weights "
-      "from this one)"
+      "it started with, or use another --workdir (config.init_from loads "
+      "weights from this one)"
     )
   if changes["eval"]:
     _logger.warning(
-      "the evaluation split %s: scores before and after do not compare",
+      "the evaluation split %s: scores before and after cannot be compared",
       changes["eval"],
     )
   return now
@@ -130,7 +130,7 @@ def check_steps(saved: checkpoint.Checkpointer, total: int) -> None:
   if step is not None and step > total:
     raise UserError(
       f"config.train.num_steps = {total}: the run is at step {step} already; "
-      f"give at least that many, look at it with --mode=eval, or use another "
+      f"give at least that many, evaluate it with --mode=eval, or use another "
       "--workdir"
     )
 

@@ -240,7 +240,7 @@ class Preemption:
     if self._told:
       # `timeout` and some schedulers send the same signal twice.
       if number != self._signal or now - self._when > _ONE_SIGNAL:
-        print("leaving at once", file=sys.stderr, flush=True)
+        print("exiting at once", file=sys.stderr, flush=True)
         os._exit(128 + number)
       return
     self._told, self._signal, self._when = True, number, now

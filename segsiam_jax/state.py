@@ -149,7 +149,7 @@ def frozen_parameters(params: PyTree, pattern: str) -> PyTree:
   if all(jax.tree.leaves(matches)):
     raise UserError(
       f"config.optimizer.frozen = {pattern!r}: matches every parameter, so "
-      "that nothing would learn"
+      "nothing would be trained"
     )
   return matches
 

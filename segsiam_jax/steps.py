@@ -119,7 +119,7 @@ def make_train_step(
   """
   axis = axis_name(backend)
   if grad_accum > 1 and task.sums is None:
-    raise ValueError("grad_accum > 1: this task takes a batch as a whole")
+    raise ValueError("grad_accum > 1: this task needs the whole batch")
 
   def learning(params):
     return jax.tree.map(

@@ -1,4 +1,4 @@
-"""TensorBoard's files of events, written at once and by nobody else.
+"""TensorBoard's event files, written at once, without a thread.
 
 tensorboardX's own writer hands events to a thread through shared memory. With
 no room left, its thread ends, and training waits for it for ever.

@@ -27,7 +27,7 @@ def read_text(path: str | os.PathLike) -> str:
   """The text of a file; see `decode_text`.
 
   Raises:
-    UserError: it is no regular file, cannot be read, or is no text.
+    UserError: it is not a regular file, cannot be read, or is not text.
   """
   return decode_text(_read_bytes(path), str(path))
 
@@ -56,8 +56,8 @@ def decode_text(content: bytes, where: str) -> str:
   if "\0" in text:
     line = text.count("\n", 0, text.index("\0")) + 1
     raise UserError(
-      f"{where}, line {line}: a zero byte; it is no text, or is UTF-16 without "
-      "a mark: save the file as UTF-8"
+      f"{where}, line {line}: a zero byte; it is not text, or is UTF-16 "
+      "without a byte order mark: save the file as UTF-8"
     )
   return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -93,7 +93,7 @@ def read_table(
       if any(values[len(names) :]):
         raise UserError(
           f"{path}, line {lines.line_num}: {len(values)} values for "
-          f"{len(names)} columns; put those that hold a comma in quotes"
+          f"{len(names)} columns; put values that hold a comma in quotes"
         )
       row = dict.fromkeys((*columns, *optional), "")
       row |= {
@@ -105,7 +105,7 @@ def read_table(
   except csv.Error as error:
     raise UserError(
       f"{path}, line {lines.line_num}: not readable as CSV "
-      f"({first_line(error)}); look for a quote that is not closed"
+      f"({first_line(error)}); look for an unclosed quote"
     ) from error
   if names is None:
     _check_header(f"{path}, line 1", [], columns, optional)
@@ -142,7 +142,7 @@ def read_json(path: str | os.PathLike) -> Any:
   """What a JSON file holds.
 
   Raises:
-    UserError: with the place; it is no regular file, or no JSON.
+    UserError: with the place; it is not a regular file, or not JSON.
   """
   return parse_json(_read_bytes(path), str(path))
 
@@ -167,7 +167,7 @@ def parse_json(content: bytes, where: str) -> Any:
 
 def _read_bytes(path: str | os.PathLike) -> bytes:
   if not os.path.isfile(path):
-    raise UserError(f"{path}: no regular file")
+    raise UserError(f"{path}: not a regular file")
   try:
     return pathlib.Path(path).read_bytes()
   except OSError as error:

@@ -315,7 +315,7 @@ def _again(saved: checkpoint.Checkpointer) -> str:
   if saved.latest_step is None:
     return "running again starts anew: there is no good checkpoint"
   return (
-    f"running again goes on from step {saved.latest_step}, the last good "
+    f"running again continues from step {saved.latest_step}, the last good "
     "checkpoint"
   )
 

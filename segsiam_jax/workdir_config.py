@@ -68,7 +68,7 @@ def read(workdir: str) -> ml_collections.ConfigDict | None:
   missing = list(_fill(config, defaults, ""))
   if missing:
     _logger.info(
-      "%s: older than these fields, which have their defaults: %s",
+      "%s: older than these fields, which get their defaults: %s",
       file,
       ", ".join(missing),
     )

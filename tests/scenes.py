@@ -40,7 +40,7 @@ def write_scenes(folder, sizes, channels, dtype, seed):
 
 
 def read_pages(path):
-  """Whatever Pillow or NumPy make of a file of one number a pixel."""
+  """Whatever Pillow or NumPy make of a file of one number per pixel."""
   if path.suffix == ".npy":
     return np.load(path)
   with Image.open(path) as image:

@@ -112,7 +112,7 @@ PICKLE = b"\x93NUMPY\x01\x00v\x00" + (
     ("coco", polygon, "annotation 1: a polygon goes to 1e+09"),
     ("coco", image, "images[0]: 2000000000x30 are more than"),
     ("pairs", latin, "train.csv, line 3: not UTF-8 (byte 0xf6)"),
-    ("pairs", pipe, "train.csv: no regular file"),
+    ("pairs", pipe, "train.csv: not a regular file"),
     ("omniglot", encrypted, "is encrypted"),
     ("semantic", cut, "1.png: not a readable image"),
     ("semantic", pickled, "1.npy: not a readable image"),

@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_passed_over(intact, tmp_path, spoil, caplog):
     if name.split("/")[0] in ("state", "data", "meta"):
       assert step == 1, name
       assert f"checkpoints/2/{name}" in caplog.text
-      assert "goes on from step 1" in caplog.text
+      assert "continues from step 1" in caplog.text
       assert (workdir / "checkpoints/damaged-2.1").is_dir()
       assert steps_of(workdir) == [1]
     if name == "metrics/metrics":

@@ -74,7 +74,7 @@ def test_a_rerun_goes_on_from_the_last_good_checkpoint(
   train.train_and_evaluate(plain, str(tmp_path))
   plain.train.num_steps = 6
   plain.optimizer.learning_rate = 1e30
-  with pytest.raises(UserError, match="goes on from step 2, the last good"):
+  with pytest.raises(UserError, match="continues from step 2, the last good"):
     train.train_and_evaluate(plain, str(tmp_path))
   assert saved_steps(tmp_path)[-1] == 2
   plain.optimizer.learning_rate = 1e-2

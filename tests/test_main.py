@@ -66,7 +66,7 @@ def test_flags(run):
   fails(run(workdir), "--config")
   fails(run(config, workdir, "stray"), "stray")
   fails(run("--config=nowhere.py", workdir), "nowhere.py")
-  fails(run(f"{config}:fast", workdir), "'fast' is none of", "debug")
+  fails(run(f"{config}:fast", workdir), "'fast' is not one of", "debug")
   fails(run(config, workdir, "--mode=fit"), "mode", "train")
   fails(run(config, workdir, "--config.train.batch_sise=3"), "batch_sise")
   fails(run(config, workdir, "--config.train.batch_size=x"), "batch_size")

@@ -45,7 +45,7 @@ def spoil_shared(root):
 @pytest.mark.parametrize(
   ("spoil", "flags", "words"),
   [
-    (spoil_single, (), ("identity a3 has one image alone", "singles=drop")),
+    (spoil_single, (), ("identity a3 has only one image", "singles=drop")),
     (spoil_empty, (), ("train/a3", "no image files", "remove its folder")),
     (spoil_case, (), ("'A3' and 'a3' differ only by case",)),
     (

@@ -97,7 +97,7 @@ def test_a_checkpoint_is_there_before_its_evaluation(
 
   with monkeypatch.context() as patched:
     patched.setattr(train.Evaluator, "__call__", broken)
-    message = "evaluation at step 3: b.png: .*goes on from step 3"
+    message = "evaluation at step 3: b.png: .*continues from step 3"
     for _ in range(2):
       with pytest.raises(UserError, match=message):
         train.train_and_evaluate(config, str(tmp_path))

@@ -41,9 +41,9 @@ def test_what_is_no_text_is_named(tmp_path, content, message):
 def test_pipes_are_not_opened(tmp_path):
   os.mkfifo(tmp_path / "a.csv")
   for read in (text_files.read_text, text_files.read_json):
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
       read(tmp_path / "a.csv")
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
       read(tmp_path)
 
 
@@ -53,7 +53,7 @@ def test_pipes_are_not_opened(tmp_path):
     ("", r"line 1: expected the columns a,b and, if .*, c, .*; found ''"),
     ("a;b\n1;2\n", r"line 1: expected the columns .*; found 'a;b'"),
     ("a,b,a\n1,2,3\n", r"line 1: expected the columns a,b .* each once"),
-    ("a,b\n1,2,3\n", r"line 2: 3 values for 2 columns; put those"),
+    ("a,b\n1,2,3\n", r"line 2: 3 values for 2 columns; put values"),
     ('a,b\n1,2\n"3,4\n5,6\n', r"line 4: not readable as CSV"),
     ("a,b\n1,2\n" + "x" * 200_000, r"line 3: not readable as CSV \(field"),
   ],

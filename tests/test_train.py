@@ -365,7 +365,7 @@ def test_sigterm_saves_and_exits_75(blobs, tmp_path):
   run = Run(blobs, workdir, 100_000)
   run.wait_for(lambda: run.last_step() >= 3)
   assert run.end(signal.SIGTERM) == 75, run.messages
-  assert "run again to go on" in run.messages
+  assert "run again to continue" in run.messages
   step = run.last_step()
   run = Run(blobs, workdir, 100_000)
   run.wait_for(lambda: run.last_step() > step)

@@ -1,8 +1,8 @@
 """The objects of an image: the canonical instance example and its parts.
 
-An instance source has, beside what a `sources.Source` has, two ways to read:
+An instance source has, in addition to a `sources.Source`, two ways to read:
 `source[index]` is a dictionary with `image` (H, W, C) uint8 and `objects`, an
-`Annotations`; `source.annotations(index)` is the latter alone, which needs no
+`Annotations`; `source.annotations(index)` is only the latter, which needs no
 image. `source.category_ids` are the classes' numbers in the data set's own
 files. `source.sizes` is (length, 2) heights and widths, or None where only
 decoding the images would tell. Class 0 is the background, so that class k is
@@ -79,8 +79,8 @@ class Annotations(NamedTuple):
     size: (height, width) of the image in pixels.
     boxes: (N, 4) float32 (x1, y1, x2, y2) in pixels.
     classes: (N,) int32, from 1.
-    is_crowd: (N,) bool, regions with objects that nobody told apart.
-    masks: N crops, or None for boxes alone.
+    is_crowd: (N,) bool, regions whose objects nobody separated.
+    masks: N crops, or None for boxes only.
     areas: (N,) float32 pixels, for the split of scores by size, or None: of
       the masks, else of the boxes.
     covered: (N,) float32 in [0, 1], how much of an object others cover, where
@@ -145,10 +145,10 @@ def check_objects(source: InstanceSource, where: str, train: bool) -> None:
   problem = f"there is no object in any of {len(source)} images"
   if train:
     raise UserError(
-      f"{where}: {problem}, so that there is nothing to learn; check the "
+      f"{where}: {problem}, so there is nothing to learn; check the "
       "annotations, or choose other examples"
     )
-  _logger.warning("%s: %s; there is no average precision", where, problem)
+  _logger.warning("%s: %s; average precision is undefined", where, problem)
 
 
 def covered_shares(objects: Annotations) -> np.ndarray:
@@ -197,7 +197,7 @@ class OneClass:
   """A source whose objects are all of one class.
 
   Attributes:
-    class_names: that class alone.
+    class_names: only that class.
     category_ids: 1.
     sizes: of the source.
   """

@@ -48,8 +48,8 @@ def open_cedar(root: str, split: str, skip_broken: bool = False) -> ImageFiles:
     split: 'all', or 'genuine' without forgeries and with no pairs, of which
       'all[writers=:45]' and so on select writers, in the order of their
       numbers.
-    skip_broken: whether files that are no images are left out with their pairs;
-      a warning names them.
+    skip_broken: whether files that are not images are left out with their
+      pairs; a warning names them.
 
   Raises:
     UserError: a folder or its images are missing, or a writer has no forgery.

@@ -74,10 +74,10 @@ def check_classes_differ(
     problem = f"all pixels are of class {source.class_names[seen[0]]!r}"
   if train:
     raise UserError(
-      f"{where}: {problem}, so that there is nothing to learn; check the masks "
+      f"{where}: {problem}, so there is nothing to learn; check the masks "
       "and config.data.class_names, or choose other examples"
     )
-  _logger.warning("%s: %s; scores say little", where, problem)
+  _logger.warning("%s: %s; scores mean little", where, problem)
 
 
 def class_weights(

@@ -23,7 +23,7 @@ class CocoSource:
 
   That is how COCO itself is laid out; `DIR/NAME/images/*` with
   `DIR/NAME/instances.json` will do, too. Masks are polygons or run lengths,
-  compressed or not; a set where nothing has a `segmentation` has boxes alone.
+  compressed or not; a set where nothing has a `segmentation` has boxes only.
   Everything but the images' contents is checked when the source is opened,
   and with `skip_broken` these, too: every image is decoded once.
   Boxes without an area are left out, and counted in the log.
@@ -49,7 +49,7 @@ class CocoSource:
       root: the folder DIR.
       split: 'NAME', 'NAME[a:b]' or 'NAME[a%:b%]'.
       image_format: that images come in; None for that of an 8-bit file.
-      masks: whether they are wanted, or boxes alone.
+      masks: whether they are needed, or boxes only.
       skip_broken: whether annotations and images that cannot be used are left
         out; a warning names them.
 
@@ -122,7 +122,7 @@ class CocoSource:
     if image.shape[:2] != (height, width):
       raise UserError(
         f"{path}: is {image.shape[0]}x{image.shape[1]}, but {self._file} says "
-        f"{height}x{width} (height x width, turned as its EXIF orientation "
+        f"{height}x{width} (height x width, rotated as its EXIF orientation "
         "says)"
       )
     return image

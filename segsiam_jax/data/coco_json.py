@@ -108,11 +108,11 @@ def _check_ids(entries: Sequence[Any], name: str, file: pathlib.Path) -> None:
       raise UserError(f"{where}: {complaint}")
     if not _is_id(one["id"]):
       raise UserError(
-        f"{where}: id {shown(one['id'])} is no whole number and no name"
+        f"{where}: id {shown(one['id'])} is neither an integer nor a name"
       )
     if one["id"] in known:
       raise UserError(
-        f"{where}: two {name} have the id {shown(one['id'])}; number them anew"
+        f"{where}: two {name} have the id {shown(one['id'])}; renumber them"
       )
     known.add(one["id"])
 
@@ -129,7 +129,7 @@ def _check_names(categories: Sequence[dict], file: pathlib.Path) -> None:
   for index, one in enumerate(categories):
     name, where = one.get("name"), f"{file}: categories[{index}]"
     if not (_is_whole(name) or (isinstance(name, str) and name.strip())):
-      raise UserError(f"{where}: name {shown(name)} is no name")
+      raise UserError(f"{where}: name {shown(name)} is not a name")
     if str(name) in known:
       raise UserError(
         f"{where}: two categories have the name {shown(str(name))}; give each "
@@ -149,7 +149,7 @@ def _image_faults(
       continue
     name, size = one["file_name"], (one["height"], one["width"])
     if not isinstance(name, str) or not name:
-      yield one["id"], f"{where}: file_name {shown(name)} is no name of a file"
+      yield one["id"], f"{where}: file_name {shown(name)} is not a file name"
       continue
     path = posixpath.normpath(name)
     if path in names:
@@ -228,18 +228,18 @@ def _object_fault(
   if complaint := _missing(one, ("image_id", "category_id", "bbox")):
     return complaint
   if "id" in one and not _is_id(one["id"]):
-    return f"id {shown(one['id'])} is no whole number and no name"
+    return f"id {shown(one['id'])} is neither an integer nor a name"
   if "id" in one and one["id"] in known:
-    return "two annotations have this id; number them anew"
+    return "two annotations have this id; renumber them"
   for name, others in (("image_id", images), ("category_id", category_ids)):
     if not _is_id(one[name]) or one[name] not in others:
       kind = "images" if name == "image_id" else "categories"
-      return f"{name} {shown(one[name])} is none of the {len(others)} {kind}"
+      return f"{name} {shown(one[name])} is not one of the {len(others)} {kind}"
   if complaint := _box_fault(one):
     return complaint
   area = one.get("area")
   if area is not None and not (_is_number(area) and area >= 0):
-    return f"area {shown(area)} is no number of pixels"
+    return f"area {shown(area)} is not a number of pixels"
   if one.get("iscrowd") not in (0, 1, None):
     return f"iscrowd {shown(one['iscrowd'])} is neither 0 nor 1"
   return ""
@@ -328,7 +328,7 @@ def run_lengths(counts: bytes) -> np.ndarray:
   if not values.size:
     raise ValueError("empty")
   if values.min() < 0 or values.max() > 63:
-    raise ValueError("a character that stands for no number")
+    raise ValueError("a character that encodes no number")
   last = (values & 0x20) == 0
   if not last[-1]:
     raise ValueError("they end within a number")
@@ -336,7 +336,7 @@ def run_lengths(counts: bytes) -> np.ndarray:
   starts = np.concatenate([[0], ends[:-1] + 1])
   lengths = ends + 1 - starts
   if lengths.max() > _MOST_BYTES_OF_RUN:
-    raise ValueError("a number of too many digits")
+    raise ValueError("a number with too many digits")
   shifts = 5 * (np.arange(len(values)) - np.repeat(starts, lengths))
   numbers = np.add.reduceat((values & 0x1F) << shifts, starts)
   negative = (values[ends] & 0x10) != 0

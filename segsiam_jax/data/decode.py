@@ -77,14 +77,14 @@ def decode(path: Path, *, colors: bool = True) -> Decoded:
   suffix = "" if hasattr(path, "read") else os.fspath(path).lower()
   try:
     if suffix and not stat.S_ISREG(os.stat(path).st_mode):
-      raise ValueError("no regular file")
+      raise ValueError("not a regular file")
     if suffix.endswith(".npy"):
       return Decoded(np.load(path, mmap_mode="r", allow_pickle=False), "")
     if suffix.endswith(_TIFF):
       return _decode_tiff(path, colors)
     with Image.open(path) as image:
       if _loses_bits(image):
-        raise ValueError("16 bits a channel in colour; save it as TIFF")
+        raise ValueError("16 bits per channel in colour; save it as TIFF")
       if suffix:
         ImageOps.exif_transpose(image, in_place=True)
       return Decoded(*_frame(image, colors))
@@ -140,7 +140,7 @@ def _read_tiff(path: str | os.PathLike) -> Decoded:
   with tifffile.TiffFile(path) as file:
     if len(file.series) > 1:
       raise ValueError(
-        f"holds {len(file.series)} images of different kinds; save one a file"
+        f"holds {len(file.series)} images of different kinds; save one per file"
       )
     series = file.series[0]
     return _described(series.asarray(), series)
@@ -204,7 +204,7 @@ def _pages(image: Image.Image, colors: bool) -> Decoded | None:
     image.seek(index)
     array, frame_axes, alpha = _frame(image, colors)
     if frames and array.shape != frames[0].shape:
-      raise ValueError("has pages of different sizes; save one a file")
+      raise ValueError("has pages of different sizes; save one per file")
     frames.append(array)
   lengths, letters = zip(*axes, strict=True)
   stack = np.stack(frames).reshape(*lengths, *frames[0].shape)

@@ -24,7 +24,7 @@ def folder_pairs(
   Args:
     root: folder that holds one folder a split.
     split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
-    kind: the folder beside `images`, such as 'masks'.
+    kind: the folder next to `images`, such as 'masks'.
     broken: told of images without a partner.
 
   Raises:
@@ -60,7 +60,7 @@ def by_stem(
     stem = listing.same(path.stem)
     if stem in known:
       raise UserError(
-        f"{path}: a second {what} {path.stem!r}, beside {known[stem].name}; "
+        f"{path}: a second {what} {path.stem!r}, next to {known[stem].name}; "
         "keep one"
       )
     known[stem] = path

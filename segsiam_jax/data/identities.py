@@ -326,12 +326,12 @@ def check_identities(
   alone = np.flatnonzero(~paired)
   if len(alone) and not (singles and paired.any()):
     raise UserError(
-      f"{where}: {_named(source, alone)} one image alone (copies not counted), "
+      f"{where}: {_named(source, alone)} only one image (copies not counted), "
       "which makes no pair; add images, or leave such identities out with "
       "--config.data.singles=drop"
     )
   if index.num_identities < 2:
-    raise UserError(f"{where}: one identity alone; at least two are needed")
+    raise UserError(f"{where}: only one identity; at least two are needed")
 
 
 def check_disjoint(train: IdentitySource, test: IdentitySource) -> None:

@@ -31,8 +31,8 @@ def as_it_is(image: np.ndarray) -> np.ndarray:
 class ImageFiles(IdentitySource):
   """Image files and whom they show.
 
-  Every file is read once when the source is opened: copies are found, and
-  training does not stop at a file that is no image, as far as its header tells.
+  Every file is read once when the source is opened, to find copies and files
+  whose header shows that they are not images.
   Where broken files may be left out, each is decoded as well; without them
   their pairs are left out, and identities of which nothing is left.
 
@@ -148,7 +148,7 @@ def open_identity_folder(
     root: folder that holds one folder a split.
     split: 'NAME', or 'NAME[a:b]' for a part of its identities, in the order of
       their names; a and b are counts or percentages.
-    skip_broken: whether files that are no images, and identities without any,
+    skip_broken: whether files that are not images, and identities without any,
       are left out; a warning names them.
 
   Raises:
@@ -228,7 +228,7 @@ def _digest(path: pathlib.Path) -> bytes:
   """Of a file that is an image, as far as its header tells."""
   try:
     if not path.is_file():
-      raise ValueError("no regular file")
+      raise ValueError("not a regular file")
     content = path.read_bytes()
     if path.suffix.lower() != ".npy":
       Image.open(io.BytesIO(content)).close()

@@ -148,8 +148,7 @@ def _fitting(path: Path, numbers: np.ndarray, dtype: type) -> np.ndarray:
   low, high, most = int(numbers.min()), int(numbers.max()), np.iinfo(dtype).max
   if low < 0 or high > most:
     raise UserError(
-      f"{path}: mask values {low}..{high} do not fit 0..{most}; number them "
-      "anew"
+      f"{path}: mask values {low}..{high} do not fit 0..{most}; renumber them"
     )
   return numbers.astype(dtype, copy=False)
 
@@ -165,14 +164,14 @@ def _read_numbers(path: Path, rank: int) -> np.ndarray:
     raise UserError(f"{path}: {complaint}")
   if numbers.shape[-1] != 1:
     raise UserError(
-      f"{path}: a mask holds one number a pixel, but this file has "
+      f"{path}: a mask holds one number per pixel, but this file has "
       f"{numbers.shape[-1]} channels; save it as grey or palette PNG"
     )
   if numbers.dtype == bool:
     numbers = numbers * np.uint8(255)
   if numbers.dtype.kind not in "ui":
     raise UserError(
-      f"{path}: a mask holds one number a pixel, but this file has "
+      f"{path}: a mask holds one number per pixel, but this file has "
       f"{numbers.dtype} values; save it with 8 or 16 bits"
     )
   return numbers[..., 0]
@@ -242,7 +241,7 @@ def _check_dtype(path: Path, have: np.dtype, wanted: str) -> None:
   if have != np.dtype(wanted):
     highest = np.iinfo(have).max
     raise UserError(
-      f"{path}: {bits[have]} bits a channel, where {bits[np.dtype(wanted)]} "
+      f"{path}: {bits[have]} bits per channel, where {bits[np.dtype(wanted)]} "
       "are expected; convert them or, where the config has the field, set "
       f"--config.data.image_dtype={have}, with data.mean and data.std in "
       f"0..{highest}"
@@ -286,7 +285,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     for row, colors in zip(luma, image, strict=True):  # Floats of one row.
       row[..., 0] = np.rint(colors @ weights)
     return luma
-  raise ValueError(f"cannot make {channels} channels of an image with {have}")
+  raise ValueError(f"cannot convert {have} channels to {channels}")
 
 
 def stretch(image: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ class InstanceRows:
     canvas: (height, width) of a row; `bucketed` sets it.
     channels: of a row's image.
     max_objects: N, the objects of a row: the largest, where there are more.
-    mask_size: M, side of a mask of a row; 0 for boxes alone.
+    mask_size: M, side of a mask of a row; 0 for boxes only.
     min_side: what an image's shorter side is scaled to; 0 to leave it.
     max_side: and the longer side at most.
     enlarge_only: see `base_scale`.
@@ -70,7 +70,7 @@ class InstanceRows:
     (N, 4) float32 (x1, y1, x2, y2) in pixels of the canvas, `classes` (N,)
     int32 from 1, `valid` (N,) bool, `masks` (N, M, M) uint8, the share of each
     cell of the box that is inside, of 255; `left_out` () int32, the objects
-    beyond N. Crowds are no objects.
+    beyond N. Crowds do not count as objects.
     """
     count, side = self.max_objects, self.mask_size
     spec = {
@@ -226,7 +226,7 @@ def bucketed(
     return each[0]
   if source.sizes is None:
     raise UserError(
-      "config.data.buckets: this data set does not tell the sizes of its "
+      "config.data.buckets: this data set does not give the sizes of its "
       "images before they are decoded; give one bucket, such as 1024x1024"
     )
   of = assign_buckets(

@@ -85,8 +85,8 @@ class InstanceFolderSource:
     ]
     if white:
       _logger.warning(
-        "%s: the only values are 0 and 255 (so in %d of %d files), which makes "
-        "all that is white one object; number the objects from 1 on",
+        "%s: the only values are 0 and 255 (so in %d of %d files), so "
+        "all white pixels form one object; number the objects from 1",
         white[0],
         len(white),
         len(self.paths),
@@ -181,7 +181,7 @@ def _read_classes(
       )
     label = text_files.whole_number(row["label"])
     if label is None:
-      raise UserError(f"{where}: label {shown(row['label'])} is no number")
+      raise UserError(f"{where}: label {shown(row['label'])} is not a number")
     image = pathlib.PurePath(row["image"])
     has_suffix = listing.is_image_name(image.name)
     image = listing.same(image.stem if has_suffix else image.name)

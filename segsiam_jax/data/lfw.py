@@ -91,7 +91,7 @@ class _Lists:
   def _take(self, expected: str) -> tuple[int, list[str]]:
     if self._next == len(self._lines):
       raise UserError(
-        f"{self._path}: ends too early, {expected} expected; get it again "
+        f"{self._path}: ends too early, {expected} expected; download it again "
         f"from {HOMEPAGE}"
       )
     self._next += 1

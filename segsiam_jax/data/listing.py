@@ -1,7 +1,7 @@
 """Which files of a folder are images, and which names are the same.
 
 Hidden files and folders, such as `._1.png` and `.ipynb_checkpoints`, are none;
-nor is what is no regular file, such as a pipe or a device, which is never
+nor is what is not a regular file, such as a pipe or a device, which is never
 opened. A file with the suffix of an image format that is not read is named in
 a warning.
 """
@@ -156,7 +156,7 @@ def _unread_suffixes() -> frozenset[str]:
 @functools.cache
 def _warn_of_special(folder: pathlib.Path, count: int, first: str) -> None:
   _logger.warning(
-    "%s: %d that are no regular files, or links to nothing, are left out, the "
+    "%s: %d that are not regular files, or are broken links, are left out, "
     "first %s",
     folder,
     count,

@@ -74,7 +74,7 @@ class OmniglotSource(IdentitySource):
         names them.
 
     Raises:
-      UserError: a file is missing, or is no image of Omniglot.
+      UserError: a file is missing, or is not an image of Omniglot.
     """
     wanted = splits.parse(split, ("alphabets", "drawers"))
     if wanted.name not in ZIPS:
@@ -350,7 +350,7 @@ def _answers(files: _Files, run: str) -> dict[str, str]:
   """Query -> its class, as class_labels.txt has them, without '.png'."""
   name = f"{run}/class_labels.txt"
   if name not in files:
-    raise UserError(f"{name}: missing; it tells the answers of the trials")
+    raise UserError(f"{name}: missing; it gives the answers of the trials")
   answers: dict[str, str] = {}
   text = text_files.decode_text(_content(files, name), name)
   for number, line in enumerate(text.split("\n"), 1):
@@ -367,11 +367,11 @@ def _answers(files: _Files, run: str) -> dict[str, str]:
         raise UserError(f"{name}, line {number}: {word} is missing")
     query, answer = (word.removesuffix(".png") for word in words)
     if query.startswith(f"{run}/training/"):
-      raise UserError(f"{name}, line {number}: {words[0]} is no query")
+      raise UserError(f"{name}, line {number}: {words[0]} is not a query")
     if answers.setdefault(query, answer) != answer:
       raise UserError(
-        f"{name}, line {number}: another class of {words[0]} than before"
+        f"{name}, line {number}: {words[0]} has another class above"
       )
   if not answers:
-    raise UserError(f"{name}: empty; it tells the answers of the trials")
+    raise UserError(f"{name}: empty; it gives the answers of the trials")
   return answers

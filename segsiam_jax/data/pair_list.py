@@ -44,8 +44,8 @@ def open_pair_list(
   wanted = splits.parse(split)
   if wanted.parts:
     raise UserError(
-      f"split {split!r}: pairs are not cut, since both parts might show one "
-      "identity; write two CSV files"
+      f"split {split!r}: pairs cannot be split, because both parts might show "
+      "one identity; write two CSV files"
     )
   path = pathlib.Path(root) / f"{wanted.name}.csv"
   broken = Broken(skip_broken)

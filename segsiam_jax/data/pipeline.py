@@ -157,7 +157,7 @@ def make_pipeline(
     process_index: which share of each batch is this process's.
     process_count: number of processes; it divides `batch_size`.
     threads: reading threads; each reads a batch.
-    workers: reading processes beside this one; 0 for none.
+    workers: reading processes in addition to this one; 0 for none.
     plan: of training batches; None for each example once an epoch.
 
   Returns:

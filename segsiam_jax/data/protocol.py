@@ -123,7 +123,7 @@ def make_protocol(
       if planned is None:
         _logger.warning(
           "%s: no %d-way %d-shot trials: too few identities have enough images "
-          "that are no copies",
+          "that are not copies",
           where,
           of_all["ways"],
           shot,
@@ -150,18 +150,18 @@ def _check_random(
   """Raises `UserError` unless there are pairs of both kinds."""
   if not pairs.same.any():
     raise UserError(
-      f"{where}: no identity has two images (copies not counted), so that "
+      f"{where}: no identity has two images (copies not counted), so "
       "there are no same pairs to verify; add images, or choose another "
       "config.data.eval_split"
     )
   if pairs.same.all():
-    reason = "there is one identity alone"
+    reason = "there is only one identity"
     if np.count_nonzero(index.counts) > 1:
       reason = "all images of other identities are copies"
     if within_group and len(index.group_names) > 1:
       reason = "no group has two identities (config.eval.within_group = True)"
     raise UserError(
-      f"{where}: {reason}, so that there are no different pairs to verify; add "
+      f"{where}: {reason}, so there are no different pairs to verify; add "
       "identities, or choose another config.data.eval_split"
     )
 

@@ -1,6 +1,6 @@
 """Which examples make a training batch: pairs, triplets, P x K, episodes.
 
-A plan is random access: batch i is a function of the seed and of i alone, of
+A plan is random access: batch i is a function only of the seed and of i, of
 indices of the *global* batch. So training resumes at any batch, and every
 process reads its share of the same plan.
 
@@ -140,7 +140,7 @@ class BatchPlan(abc.ABC):
       found = self._index.draw_other_identity(example, rng)
     if found is None:
       raise UserError(
-        "the training split has one identity alone; at least two are needed"
+        "the training split has only one identity; at least two are needed"
       )
     return found
 
@@ -333,7 +333,7 @@ class DrawerEpisodePlan(BatchPlan):
     ways = sampling.ways
     if index.drawers is None:
       raise UserError(
-        "config.batch.by_drawer = True: this data set does not tell who made "
+        "config.batch.by_drawer = True: this data set does not say who made "
         "an image"
       )
     # Pairs of people of each group, and what both drew.

@@ -95,7 +95,7 @@ class TfdsSource:
     return self._records.keys()
 
   def label(self, index: int) -> np.ndarray:
-    """The label of an example alone: (H, W) uint8."""
+    """Only the label of an example: (H, W) uint8."""
     return self._read_label(self._records[index], index)
 
   def _read_label(self, record: dict[str, bytes], index: int) -> np.ndarray:
@@ -179,7 +179,7 @@ class FolderSource:
     return real_paths(image for image, _ in self.paths)
 
   def label(self, index: int) -> np.ndarray:
-    """The label of an example alone: (H, W) or (D, H, W) uint8."""
+    """Only the label of an example: (H, W) or (D, H, W) uint8."""
     return self._read_label(self.paths[index][1])
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:

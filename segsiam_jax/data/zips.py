@@ -36,7 +36,7 @@ class Archive:
       size = self._file.getinfo(name).file_size
       if size > _MOST_BYTES:
         raise UserError(
-          f"{where}: says that it is {size} bytes unpacked; no file of this "
+          f"{where}: claims {size} bytes unpacked; no file of this "
           "data set is so large"
         )
       return self._file.read(name)
@@ -58,7 +58,7 @@ def open_zip(path: pathlib.Path) -> Iterator[Archive]:
   with contextlib.ExitStack() as stack:
     try:
       if not path.is_file():
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
       file = stack.enter_context(zipfile.ZipFile(path))
       archive = Archive(path, file)
     except Exception as error:  # Whatever its directory of files makes it.

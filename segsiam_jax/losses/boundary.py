@@ -141,7 +141,7 @@ def unet_weight_map(
     `(*S)` float32; `pixel_weights` of `softmax_cross_entropy`.
 
   Raises:
-    ValueError: an axis of length 0, or numbers that are no height and width.
+    ValueError: an axis of length 0, or numbers that are not a height and width.
 
   References:
     Ronneberger et al., U-Net, arXiv:1505.04597, equation 2.

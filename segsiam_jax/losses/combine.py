@@ -75,7 +75,7 @@ def combine(
   """
   options = {} if options is None else options
   if not weights:
-    raise ValueError("weights name no loss")
+    raise ValueError("weights: expected at least one loss")
   for name in (*weights, *options):
     if name not in SEGMENTATION_LOSSES:
       raise ValueError(

@@ -262,7 +262,7 @@ def mask_loss(
 
 
 def _known(labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
-  """Labels in int32, 0 where they are no class, and where they are one."""
+  """Labels in int32, 0 where they are not a class, and where they are one."""
   labels = jnp.asarray(to_classes(labels)).astype(jnp.int32)
   known = (labels >= 0) & (labels < num_classes)
   return jnp.where(known, labels, 0), known

@@ -179,7 +179,7 @@ class CocoAveragePrecision:
   def merge(self, other: "CocoAveragePrecision") -> "CocoAveragePrecision":
     """A state of the images of both."""
     if other._class_names != self._class_names:
-      raise ValueError("states of other classes do not merge")
+      raise ValueError("states of different classes cannot be merged")
     return self._of({**self._images, **other._images})
 
   def gather(self) -> "CocoAveragePrecision":

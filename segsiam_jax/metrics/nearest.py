@@ -40,7 +40,7 @@ def nearest(
   Args:
     queries: `(Q, D)` of any float dtype, finite.
     gallery: `(G, D)`.
-    query_ids: `(Q,)` int32; a row with the query's id is no neighbour.
+    query_ids: `(Q,)` int32; a row with the query's id is not a neighbour.
     gallery_ids: `(G,)` int32; given if and only if `query_ids` are.
     k: at least 1.
     metric: a metric of `pairwise_distances`.

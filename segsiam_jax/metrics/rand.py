@@ -31,8 +31,9 @@ def foreground_rand_score(segments: np.ndarray, truth: np.ndarray) -> RandScore:
 
   With p_ij the share of those pixels in segment i and true segment j,
   s_i and t_j its sums: `sum p^2 / (0.5 sum s^2 + 0.5 sum t^2)`. Pixels that
-  the prediction calls border (0) count for the nearest predicted segment, the
-  limit of thinning the borders: their width is no error, only their place.
+  the prediction calls border (0) count for the nearest predicted segment,
+  the limit of thinning the borders: only the place of a border can be wrong,
+  not its width.
 
   Args:
     segments: `(*S)` integers, predicted; 0 for borders.

@@ -162,7 +162,8 @@ class DecoderBlock(nn.Module):
         x = jnp.repeat(x, factor, axis)
       return x
     raise ValueError(
-      f"upsample {self.upsample!r} is none of 'transpose', 'resize', 'nearest'"
+      f"upsample {self.upsample!r} is not one of "
+      "'transpose', 'resize', 'nearest'"
     )
 
 

@@ -39,10 +39,10 @@ def make_encoder(
     ValueError: there is no such encoder, or it does not take an option.
   """
   if encoder not in ENCODERS:
-    raise ValueError(f"encoder {encoder!r} is none of {', '.join(ENCODERS)}")
+    raise ValueError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
   part = ENCODERS[encoder]
   if unknown := [option for option in options if option not in part.takes]:
-    raise ValueError(f"{encoder!r} takes no {', '.join(unknown)}")
+    raise ValueError(f"{encoder!r} does not take {', '.join(unknown)}")
   if "norm" in part.takes:
     options |= {"norm": norm, "axis_name": axis_name}
   return parts.load(part.make)(

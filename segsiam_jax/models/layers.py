@@ -228,7 +228,7 @@ def make_norm(
   if name == "none":
     return lambda **kwargs: lambda x: x
   raise ValueError(
-    f"norm {name!r} is none of 'batch', 'frozen', 'group', 'none'"
+    f"norm {name!r} is not one of 'batch', 'frozen', 'group', 'none'"
   )
 
 

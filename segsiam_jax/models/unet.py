@@ -99,7 +99,7 @@ class _EncoderDecoder(nn.Module):
     multiples = (encoder.strides[-1],) * 2
     if images.ndim == 5:
       if self.encoder != "plain":
-        raise ValueError(f"encoder {self.encoder!r} takes no volumes")
+        raise ValueError(f"encoder {self.encoder!r} does not support volumes")
       multiples = (2 ** max(0, self.depth - self.pool_depth), *multiples)
     padded = layers.pad_to_multiple(images, multiples)
     *features, x = encoder(padded, train)
@@ -150,7 +150,9 @@ class _EncoderDecoder(nn.Module):
   @property
   def _residual(self) -> bool:
     if self.block not in ("plain", "residual"):
-      raise ValueError(f"block {self.block!r} is none of 'plain', 'residual'")
+      raise ValueError(
+        f"block {self.block!r} is not one of 'plain', 'residual'"
+      )
     return self.block == "residual"
 
   def _levels(

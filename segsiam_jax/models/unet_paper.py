@@ -26,7 +26,7 @@ def output_size(size: int) -> int:
     inside -= 4
     if inside % 2 or inside < 2:
       raise ValueError(
-        f"the net takes no {size} pixels; next is "
+        f"the network cannot take {size} pixels; next is "
         f"{input_size_for(max(1, size - 184))}"
       )
     inside //= 2
@@ -34,7 +34,7 @@ def output_size(size: int) -> int:
   for _ in range(DEPTH):
     inside = 2 * inside - 4
   if inside < 1:
-    raise ValueError(f"the net takes no {size} pixels; the least is 188")
+    raise ValueError(f"the network cannot take {size} pixels; the least is 188")
   return inside
 
 
@@ -87,7 +87,7 @@ class UNetPaper(nn.Module):
     elif self.pad == "none":
       height, width = output_size(height), output_size(width)
     else:
-      raise ValueError(f"pad {self.pad!r} is none of 'mirror', 'none'")
+      raise ValueError(f"pad {self.pad!r} is not one of 'mirror', 'none'")
     block = nn.remat(_ValidConvs) if self.remat else _ValidConvs
 
     def convs(x, level, name):

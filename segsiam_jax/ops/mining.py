@@ -77,7 +77,7 @@ def pair_masks(
     where: `(B,)` mask, nonzero = count; padding is paired with nothing.
     ids: `(B,)` integer example ids. Samplers that draw with replacement, and
       augmented copies, put one example into a batch twice. With ids, two
-      copies are no pair; without, only a row and itself are not.
+      copies do not form a pair; without, only a row and itself are not.
 
   Returns:
     `(B, B)` masks.
@@ -346,7 +346,7 @@ def _candidates(
     negative=(negative, "A N"),
   )
   distances = jax.lax.stop_gradient(jnp.asarray(distances, jnp.float32))
-  # Infinity stands for what is no candidate.
+  # Infinity stands for what is not a candidate.
   largest = jnp.finfo(jnp.float32).max
   distances = jnp.clip(distances, -largest, largest)
   return distances, jnp.asarray(positive), jnp.asarray(negative)

@@ -245,7 +245,7 @@ def soft_nms(
     ValueError: shapes that do not fit, or an unknown method.
   """
   if method not in ("linear", "gaussian"):
-    raise ValueError(f"method {method!r} is none of 'linear', 'gaussian'")
+    raise ValueError(f"method {method!r} is not one of 'linear', 'gaussian'")
   *batch, count = np.shape(scores)
   max_outputs = _most(max_outputs, count)
   boxes, scores, group, there = _flatten(boxes, scores, groups, valid)

@@ -16,7 +16,7 @@ def valid_pixels(
 
   Args:
     labels: integer labels of any shape, batch first, such as `(B, H, W)`.
-      One that 32 bits cannot hold is no ignore label.
+      One that 32 bits cannot hold is not an ignore label.
     ignore_label: label of pixels to leave out; None leaves none out.
     where: examples or pixels to keep (nonzero = keep), aligned with the
       *leading* axes of `labels`: `(B,)` is an example mask, `(B, H, W)` a

@@ -102,7 +102,7 @@ def roi_align(
     ValueError: shapes that do not fit, or an unknown method.
   """
   if method not in METHODS:
-    raise ValueError(f"method {method!r} is none of {METHODS}")
+    raise ValueError(f"method {method!r} is not one of {METHODS}")
   check_shapes(
     boxes=(boxes, "B R 4"),
     levels=(levels, "B R"),

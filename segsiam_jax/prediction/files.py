@@ -104,7 +104,7 @@ def predict_each(
     files: see `list_files`.
     output: its predictions.jsonl, which was claimed, gets a line a file at the
       end, unless all fail.
-    predict_one: (path, stem) -> what the file's line says beside `file`;
+    predict_one: (path, stem) -> what the file's line says next to `file`;
       raises `UserError` for a file that cannot be predicted.
 
   Returns:

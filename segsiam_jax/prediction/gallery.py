@@ -19,7 +19,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # Other weights give another embedding of the probe; other machines and batch
 # sizes give the same one up to rounding.
 _TOLERANCE = 1e-2
-# The arrays that are no text.
+# The arrays that are not text.
 _NUMBERS = ("embeddings", "probe")
 
 
@@ -77,11 +77,11 @@ class Gallery(NamedTuple):
       probe: of the network that is to be compared with it.
 
     Raises:
-      UserError: the file is no gallery, or another network's.
+      UserError: the file is not a gallery, or belongs to another network.
     """
     try:
       if not path.is_file():
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
       with path.open("rb") as file:
         arrays = np.load(file)
         if isinstance(arrays, np.ndarray):
@@ -97,8 +97,8 @@ class Gallery(NamedTuple):
       np.abs(gallery.probe - probe).max(initial=0.0) > _TOLERANCE * scale
     ):
       raise UserError(
-        f"{path}: made with other weights than this checkpoint's, so that "
-        "distances mean nothing; make it again, or name its --checkpoint"
+        f"{path}: made with weights other than this checkpoint's, so "
+        "distances mean nothing; make it again, or give its --checkpoint"
       )
     return gallery
 
@@ -121,7 +121,7 @@ class Gallery(NamedTuple):
       if name in _NUMBERS and not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity")
     if not count:
-      raise ValueError("nobody is in it")
+      raise ValueError("it has no identities")
     return Gallery.of(*self)
 
   def save(self, path: epath.Path) -> None:

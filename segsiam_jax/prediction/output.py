@@ -59,19 +59,20 @@ class Output:
       names: of the files, relative to the folder.
 
     Raises:
-      UserError: one is an input, or there already and not of a prediction.
+      UserError: one is an input, or exists and was not written by a prediction.
     """
     for name in names:
       path = self.folder / name
       if os.path.realpath(path) in self._inputs:
         raise UserError(
-          f"--output={self.folder}: would write over the input {name}; choose "
+          f"--output={self.folder}: would overwrite the input {name}; choose "
           "another folder"
         )
       if path.exists() and not self._is_made(name):
         raise UserError(
-          f"--output={self.folder}: {name} is there already, and no prediction "
-          "made it as it is; choose another folder, or move it away"
+          f"--output={self.folder}: {name} exists and was not written "
+          "by a prediction, or has changed since; choose another folder, or "
+          "move it away"
         )
     self._claimed.update(names)
 

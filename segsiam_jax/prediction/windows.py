@@ -73,7 +73,7 @@ def axis_weights(
     ):
       row[low - position : high - position] = 1
   else:
-    raise ValueError(f"blend {blend!r} is none of {', '.join(BLENDS)}")
+    raise ValueError(f"blend {blend!r} is not one of {', '.join(BLENDS)}")
   total = np.zeros(positions[-1] + window)
   for position, row in zip(positions, weights, strict=True):
     total[position : position + window] += row

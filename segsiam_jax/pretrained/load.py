@@ -95,7 +95,7 @@ def load_weights(
   family = found.family(params)
   if family is None:
     raise UserError(
-      f"{path}: holds {found.name}, which has no place in this model; it fits "
+      f"{path}: holds {found.name}, which does not fit this model; it fits "
       f"{found.fits}"
     )
   kept = 0

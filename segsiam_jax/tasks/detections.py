@@ -54,7 +54,7 @@ class Found(NamedTuple):
     """
     if np.isnan(row["scores"]).any():
       raise UserError(
-        "the network's outputs are NaN or infinite, so that it finds nothing; "
+        "the network's outputs are NaN or infinite, so it finds nothing; "
         "train again with a lower config.optimizer.learning_rate"
       )
     valid = np.asarray(row["valid"]) != 0

@@ -99,17 +99,17 @@ def test_mistakes_are_one_line():
     identities.check_identities(
       Numbers([0, 0, 2, 2], names=("a", "b", "c")), "train"
     )
-  with pytest.raises(UserError, match="^train: identity n1 has one image"):
+  with pytest.raises(UserError, match="^train: identity n1 has only one image"):
     identities.check_identities(Numbers([0, 0, 1]), "train")
   copies = Numbers([0, 0, 1, 1], contents=np.array([0, 1, 2, 2]))
-  with pytest.raises(UserError, match="n1 has one image alone .copies"):
+  with pytest.raises(UserError, match="n1 has only one image .copies"):
     identities.check_identities(copies, "train")
-  with pytest.raises(UserError, match="one identity alone"):
+  with pytest.raises(UserError, match="only one identity"):
     identities.check_identities(Numbers([0, 0]), "train")
   identities.check_identities(Numbers([0, 0, 1, 1]), "train")
   # Some may only differ from others, but not all.
   identities.check_identities(Numbers([0, 0, 1]), "train", singles=True)
-  with pytest.raises(UserError, match="identities n0, n1 have one image"):
+  with pytest.raises(UserError, match="identities n0, n1 have only one image"):
     identities.check_identities(Numbers([0, 1]), "train", singles=True)
   with pytest.raises(UserError, match=r"share identities: n1 \(1 in all\)"):
     identities.check_disjoint(

@@ -117,7 +117,7 @@ def test_bad_folders(folder, spoil, split, message):
 def test_one_image_makes_no_pair(folder):
   write_image(folder / "train/zoe/0.png")
   source = image_files.open_identity_folder(str(folder), "train")
-  with pytest.raises(UserError, match="identity zoe has one image alone"):
+  with pytest.raises(UserError, match="identity zoe has only one image"):
     identities.check_identities(source, "train")
 
 

@@ -192,7 +192,7 @@ def test_no_bits_are_lost_in_silence(tmp_path):
     images.read_image(path)
   path.write_bytes(png(pixels(5, 6, 3, dtype=WORDS)))
   for dtype in ("uint8", "uint16"):
-    with pytest.raises(UserError, match="16 bits a channel in colour; save"):
+    with pytest.raises(UserError, match="16 bits per channel in colour; save"):
       images.read_image(path, dtype=dtype)
   Image.fromarray(pixels(5, 6)).save(path)
   with pytest.raises(UserError, match=r"image_dtype=uint8.* 0\.\.255"):

@@ -238,8 +238,8 @@ def spoil_no_box(root, file, content):
     (spoil_list, r"has no list 'categories'; a COCO instances file has"),
     (spoil_key, r"images\[1\]: has no 'height'"),
     (spoil_twice, r"two images have the id 9"),
-    (spoil_image_id, r"annotation 6: image_id 77 is none of the 3 images"),
-    (spoil_category, r"annotation 6: category_id 3 is none of the 2"),
+    (spoil_image_id, r"annotation 6: image_id 77 is not one of the 3 images"),
+    (spoil_category, r"annotation 6: category_id 3 is not one of the 2"),
     (spoil_image, r"val: 1 of 3 images .* the first 'b\.png'"),
     (spoil_no_images, r"val: no such folder"),
     (spoil_segmentation, r"annotation 6: no segmentation, but others"),
@@ -411,7 +411,7 @@ def test_classes_of_names_with_dots(labels):
     ),
     ("image,label,class\na,3,hen\n", "has no line for label 700 of a"),
     ("image,label,class\na,3,fox\n", "line 2: class 'fox' is not in config"),
-    ("image,label,class\na,x,hen\n", "line 2: label 'x' is no number"),
+    ("image,label,class\na,x,hen\n", "line 2: label 'x' is not a number"),
   ],
 )
 def test_bad_classes_are_named(labels, text, message):
@@ -424,14 +424,14 @@ def test_bad_classes_are_named(labels, text, message):
 
 def test_two_images_with_the_same_labels_are_named(labels):
   Image.new("L", SIZE[::-1]).save(labels / "train" / "images" / "b.jpg")
-  with pytest.raises(UserError, match=r"b\.png: a second image 'b', beside b"):
+  with pytest.raises(UserError, match=r"b\.png: a second image 'b', next to b"):
     InstanceFolderSource(str(labels), "train", ("cell",))
 
 
 def test_bad_label_images_are_named(labels):
   path = labels / "train" / "labels" / "a.png"
   Image.new("RGB", SIZE[::-1]).save(path)
-  with pytest.raises(UserError, match="one number a pixel"):
+  with pytest.raises(UserError, match="one number per pixel"):
     InstanceFolderSource(str(labels), "train", ("cell",))
   Image.new("L", (9, 7)).save(path)
   with pytest.raises(UserError, match=r"the mask is 7x9, but its image a\.png"):

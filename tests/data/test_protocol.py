@@ -47,7 +47,7 @@ def published(same, fold):
       Numbers([0, 0, 1, 1], contents=np.array([0, 0, 1, 1])),
       "no identity has two images .copies not counted",
     ),
-    (Numbers([0, 0, 0, 0]), "one identity alone"),
+    (Numbers([0, 0, 0, 0]), "only one identity"),
     (published([1, 1, 1], [0, 0, 0]), "all 3 pairs are same ones.* different"),
     (published([0, 0], [0, 0]), "all 2 pairs are different ones.* same"),
     (
@@ -105,7 +105,5 @@ def test_a_set_is_refused_when_it_is_opened(tmp_path):
   ):
     inputs.open_inputs(config, train=False)
   config.data.eval_split = "one"
-  with pytest.raises(
-    UserError, match="eval_split = 'one': there is one identity"
-  ):
+  with pytest.raises(UserError, match="eval_split = 'one': there is only one"):
     inputs.open_inputs(config, train=False)

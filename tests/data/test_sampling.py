@@ -146,7 +146,7 @@ def test_episodes_by_drawer_ask_one_person_s_drawings_of_another_s():
   with pytest.raises(UserError, match="ask for fewer"):
     sampling.make_plan(index, settings._replace(ways=5))
   nobody = identities.Index(labels, groups)
-  with pytest.raises(UserError, match="does not tell who"):
+  with pytest.raises(UserError, match="does not say who"):
     sampling.make_plan(nobody, settings)
 
 
@@ -176,7 +176,7 @@ def test_what_cannot_be_drawn_is_told():
     make("identities", 26, per_identity=2)
   with pytest.raises(UserError, match="12 identities of .* = 7 images each"):
     make("episodes", 84, ways=12, shots=1, queries=6)
-  with pytest.raises(UserError, match="one identity alone"):
+  with pytest.raises(UserError, match="only one identity"):
     make("pairs", 2, np.zeros(4, int), same_ratio=0.0)[0]
 
 

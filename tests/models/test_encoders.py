@@ -41,9 +41,9 @@ def test_norm_and_remat_leave_the_parameters_names(name):
 
 
 def test_unknown_names_and_options():
-  with pytest.raises(ValueError, match="encoder 'resnet19' is none of plain"):
+  with pytest.raises(ValueError, match="'resnet19' is not one of plain"):
     make_encoder("resnet19")
-  with pytest.raises(ValueError, match="'vgg16' takes no depth"):
+  with pytest.raises(ValueError, match="'vgg16' does not take depth"):
     make_encoder("vgg16", depth=3)
 
 

@@ -67,7 +67,7 @@ def test_padding_does_not_change_what_is_far_from_it(rng):
 
 
 def test_unknown_options_are_named():
-  with pytest.raises(ValueError, match="upsample 'x' is none of"):
+  with pytest.raises(ValueError, match="upsample 'x' is not one of"):
     shapes(UNet(2, depth=1, upsample="x"), (8, 8), 1)
-  with pytest.raises(ValueError, match="norm 'x' is none of"):
+  with pytest.raises(ValueError, match="norm 'x' is not one of"):
     shapes(UNet(2, depth=1, norm="x"), (8, 8), 1)

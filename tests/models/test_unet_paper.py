@@ -71,13 +71,13 @@ def test_valid_sizes():
     if size in valid:
       assert output_size(size) == size - 184
     else:
-      with pytest.raises(ValueError, match=f"takes no {size} pixels"):
+      with pytest.raises(ValueError, match=f"cannot take {size} pixels"):
         output_size(size)
   for size in range(1, 500):
     least = input_size_for(size)
     assert output_size(least) >= size
     assert least == 188 or output_size(least - 16) < size
-  with pytest.raises(ValueError, match="takes no 180 pixels; next is 188"):
+  with pytest.raises(ValueError, match="cannot take 180 pixels; next is 188"):
     output_size(180)
 
 
@@ -131,5 +131,5 @@ def test_dropout_in_training():
 
 
 def test_unknown_padding_is_named():
-  with pytest.raises(ValueError, match="pad 'same' is none of"):
+  with pytest.raises(ValueError, match="pad 'same' is not one of"):
     shapes(UNetPaper(2, pad="same"), (8, 8))

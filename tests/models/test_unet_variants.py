@@ -75,7 +75,7 @@ def test_volumes(model, upsample):
     for leaf in jax.tree.leaves(variables["params"]["encoder"])
     if leaf.ndim > 1
   } == {(3, 3, 3)}
-  with pytest.raises(ValueError, match="'resnet18' takes no volumes"):
+  with pytest.raises(ValueError, match="'resnet18' does not support volumes"):
     shapes(model(2, "resnet18"), (1, 32, 32, 32, 1))
 
 
@@ -224,7 +224,7 @@ def test_remat_changes_nothing_but_memory(rng):
 
 
 def test_unknown_options_are_named():
-  with pytest.raises(ValueError, match="block 'x' is none of"):
+  with pytest.raises(ValueError, match="block 'x' is not one of"):
     shapes(UNet(2, depth=1, block="x"), (1, 8, 8, 1))
   with pytest.raises(ValueError, match="encoder 'plain' needs 2"):
     shapes(UNet(2, depth=2, decoder_channels=(1,)), (1, 8, 8, 1))

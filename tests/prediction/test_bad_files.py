@@ -30,11 +30,10 @@ def mixed(tmp_path, rng):
   pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
   said = {
     "broken.png": "not a readable image",
-    "channels.npy": "config.data.channels = 3: cannot make 3 channels of an "
-    "image with 5",
-    "words.png": "16 bits a channel, where 8 are expected; convert them or, "
+    "channels.npy": "config.data.channels = 3: cannot convert 5 channels to 3",
+    "words.png": "16 bits per channel, where 8 are expected; convert them or, "
     "where the config has the field, set --config.data.image_dtype=uint16",
-    "pages.tif": "cannot make 3 channels of an image with 4",
+    "pages.tif": "cannot convert 4 channels to 3",
   }
   return folder, said
 

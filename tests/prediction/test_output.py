@@ -1,4 +1,4 @@
-"""What a prediction may write over, and what not."""
+"""What a prediction may overwrite, and what not."""
 
 import json
 
@@ -33,14 +33,14 @@ def test_own_files_are_replaced(tmp_path):
 def test_others_files_stay(tmp_path):
   (tmp_path / "labels").mkdir()
   (tmp_path / "labels/truth.png").write_bytes(b"truth")
-  with pytest.raises(UserError, match=r"labels/truth\.png is there already"):
+  with pytest.raises(UserError, match=r"labels/truth\.png exists and was not"):
     open_output(tmp_path).claim(["labels/truth.png"])
   output = open_output(tmp_path)
   output.claim(["labels/mine.png"])
   output.write("labels/mine.png", b"mine")
   # What was corrected by hand is no longer a prediction's.
   (tmp_path / "labels/mine.png").write_bytes(b"corrected")
-  with pytest.raises(UserError, match="no prediction made it as it is"):
+  with pytest.raises(UserError, match="or has changed since"):
     open_output(tmp_path).claim(["labels/mine.png"])
 
 
@@ -50,7 +50,7 @@ def test_inputs_stay(tmp_path):
   output.write("labels/a.png", b"mine")
   (tmp_path / "link.png").symlink_to(tmp_path / "labels/a.png")
   for name in ("labels/a.png", "link.png"):
-    with pytest.raises(UserError, match="over the input labels/a"):
+    with pytest.raises(UserError, match="overwrite the input labels/a"):
       open_output(tmp_path, [tmp_path / name]).claim(["labels/a.png"])
 
 
@@ -68,7 +68,7 @@ def test_a_killed_prediction_goes_on(tmp_path):
   (tmp_path / "a").write_bytes(b"old")
   open_output(tmp_path).claim(["a", "b"])
   (tmp_path / LIST_FILE).write_bytes(b"\xff[]\n7\n")
-  with pytest.raises(UserError, match="is there already"):
+  with pytest.raises(UserError, match="exists and was not"):
     open_output(tmp_path).claim(["b"])
 
 
@@ -106,9 +106,9 @@ def test_a_data_set_is_not_predicted_over(trained, blobs, tmp_path):
   def run(inputs, output):
     return predict.predict(config, str(workdir), [str(inputs)], str(output))
 
-  with pytest.raises(UserError, match=r"labels/000\.png is there already"):
+  with pytest.raises(UserError, match=r"labels/000\.png exists and was not"):
     run(data / "images", data)
-  with pytest.raises(UserError, match=r"over the input labels/000\.png"):
+  with pytest.raises(UserError, match=r"overwrite the input labels/000\.png"):
     run(data / "labels", data)
   assert before == {p: p.read_bytes() for p in data.rglob("*") if p.is_file()}
   # Predictions are replaced by predictions, but not by nothing.

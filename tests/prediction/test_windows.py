@@ -123,5 +123,5 @@ def test_cut_reads_nothing_else():
 
 
 def test_unknown_blend_is_an_error():
-  with pytest.raises(ValueError, match="'mean' is none of gaussian"):
+  with pytest.raises(ValueError, match="'mean' is not one of gaussian"):
     windows.axis_weights((0,), 4, "mean")

@@ -139,7 +139,7 @@ def _train(init_from, tmp_path, capsys):
     ("data/test/images/0.png", "not a file of weights"),
     ("data", "no checkpoints here"),
     ("mine.safetensors", "of no known format"),
-    ("other.safetensors", "has no place in this model"),
+    ("other.safetensors", "does not fit this model"),
   ],
 )
 def test_a_run_is_told_what_to_give(

@@ -201,7 +201,7 @@ def test_vgg16_with_batch_norm(tmp_path):
 @pytest.mark.parametrize(
   ("model", "message"),
   [
-    (UNet(2, depth=1, base_width=2), "ResNet, which has no place in this"),
+    (UNet(2, depth=1, base_width=2), "ResNet, which does not fit this"),
     (UNet(2, "resnet34"), "layer1.2.bn1.running_mean is missing"),
     (UNet(2, "resnet18", norm="group"), "of the weights do not fit"),
   ],
@@ -219,7 +219,9 @@ def test_a_decoder_of_another_kind_is_told(tmp_path):
   write_state_dict(path, random_weights(smp_like(2), smp.unet_state_dict))
   with pytest.raises(UserError, match="blocks.0.upconv.conv.weight is miss"):
     load.load_weights(path, *zeros_of(UNet(2, "resnet18", head_kernel=3)))
-  with pytest.raises(UserError, match="no place in this model; it fits model."):
+  with pytest.raises(
+    UserError, match="does not fit this model; it fits model."
+  ):
     load.load_weights(path, *zeros_of(FCN(2, **TINY_FCN)))
 
 
