@@ -24,7 +24,7 @@ from segsiam_jax import (
   steps,
   writers,
 )
-from segsiam_jax.errors import Lost, UserError
+from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.state import TrainState, create_state, make_optimizer
@@ -217,14 +217,14 @@ def _train(
       )
 
     def read(step: int) -> Mapping[str, np.ndarray]:
-      """The batch of a step; saves the one before if readers have died."""
+      """The batch of a step; saves the one before if it cannot be read."""
       try:
         return next(iterator)
-      except Lost as error:
+      except UserError as error:
         # Several processes save together, and the others do not know of this.
         if step - 1 > start and jax.process_count() == 1:
           save(step - 1, False)
-        raise Lost(f"step {step}: {error}; {_again(saved)}") from error
+        raise type(error)(f"step {step}: {error}; {_again(saved)}") from error
 
     so_far = pending = None
     try:

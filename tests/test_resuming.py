@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segsiam_jax import checkpoint, evaluate, predict, resuming, train
-from segsiam_jax.data import readers
+from segsiam_jax.data import pipeline, readers
 from segsiam_jax.errors import Preempted, UserError
 from tests.conftest import make_tiny_config
 from tests.test_train import assert_equal, read_metrics
@@ -328,3 +328,26 @@ def test_reading_processes_may_come_and_go(config, calm, tmp_path):
   config.data.workers = 0
   whole = train.train_and_evaluate(config, str(tmp_path / "whole"))
   assert_equal(state, whole)
+
+
+def test_an_image_that_goes_bad_loses_no_step(config, tmp_path, monkeypatch):
+  """It was good when the data were opened; the steps before it are saved."""
+  config.train.update(checkpoint_every=9, eval_every=9, best_metric="")
+  whole = train.train_and_evaluate(config, str(tmp_path / "whole"))
+  read, batches = pipeline._ReadRows.random_map, []
+
+  def goes_bad(self, plan, rng):
+    batches.append(plan)
+    if len(batches) == 4:
+      raise UserError("a.png: not a readable image")
+    return read(self, plan, rng)
+
+  workdir = tmp_path / "cut"
+  with monkeypatch.context() as patch:
+    patch.setattr(pipeline._ReadRows, "random_map", goes_bad)
+    with pytest.raises(
+      UserError, match=r"step 4: a\.png: not a readable.* from step 3"
+    ):
+      train.train_and_evaluate(config, str(workdir))
+  assert_equal(train.train_and_evaluate(config, str(workdir)), whole)
+  assert timeless(workdir) == timeless(tmp_path / "whole")
