@@ -1,17 +1,17 @@
 """Scans and photographs of documents, matched to their pages.
 
-Pages are drawn: text, headings, tables, forms, on letterheads that four pages
-share; each has two scans and two photographs (`docs/siamese_data.md`). Nothing
-to download; drawing them takes about half a minute. The test has 200 pages that
-training has not seen, and looks for each of their 800 copies among them all
-(`200_way_1_shot`): 0.989 are right (95 % interval 0.979 to 0.994), with an AUC
-of 0.995 and an EER of 0.032 of pairs on one letterhead, after three minutes of
-two CPU cores.
+Pages are generated: text, headings, tables and forms, on letterheads that four
+pages share. Each page has two scans and two photographs
+(`docs/siamese_data.md`). There is no download; generating the pages takes about
+half a minute. The test has 200 pages that are not in training, and looks up
+each of their 800 copies among all of them (`200_way_1_shot`): 0.989 are right
+(95 % interval 0.979 to 0.994). Pairs on one letterhead give an AUC of 0.995 and
+an EER of 0.032. Training takes three minutes on two CPU cores.
 
   python -m segsiam_jax.main --config=configs/documents.py \
     --workdir=runs/documents
 
-Your own pages, or RVL-CDIP's, are degraded in the same way as they are read:
+Your own pages, or RVL-CDIP's, are degraded in the same way on the fly:
 
   ... --config=configs/documents.py:pages --config.data.dir=DIR \
     --config.data.train_split='train[:2000]' --config.data.eval_split=test

@@ -1,33 +1,34 @@
-"""Are these two photographs of one person? Labeled Faces in the Wild.
+"""Do these two photographs show the same person? Labeled Faces in the Wild.
 
-ResNet-18 on the middle of each photograph, batch-hard triplets (Hermans et al.
-2017). Trains on LFW's View 1 and chooses the checkpoint on its test pairs:
+ResNet-18 on the centre of each photograph, with batch-hard triplets (Hermans et
+al. 2017). It trains on LFW's View 1 and chooses the checkpoint on its test
+pairs:
 
   python -m segsiam_jax.main --config=configs/faces_lfw.py \
     --workdir=runs/faces --config.data.dir=LFW
 
-LFW holds lfw/ (or lfw_funneled/, lfw-deepfunneled/) with a folder for every
-person, and pairs.txt, people.txt, pairsDevTest.txt, peopleDevTrain.txt.
+LFW holds lfw/ (or lfw_funneled/, lfw-deepfunneled/) with one folder per person,
+and pairs.txt, people.txt, pairsDevTest.txt, peopleDevTrain.txt.
 
-What to report is View 2. `:fold0` to `:fold9` train on the people of nine folds
-and test on the pairs of the one left out; the protocol's figure is the mean of
-ten runs ("unrestricted, no outside data"). LFW has few photographs of most
-people, so better networks come from elsewhere: `:celeb_a` trains on CelebA
-(prepared with TFDS), and is then tested on all ten folds, the threshold of each
-chosen on the other nine ("unrestricted, labelled outside data"):
+Report View 2. `:fold0` to `:fold9` train on the people of nine folds and test
+on the pairs of the tenth; the protocol's figure is the mean of the ten runs
+("unrestricted, no outside data"). LFW has few photographs of most people, so
+better networks use other data: `:celeb_a` trains on CelebA (prepared with
+TFDS). It is then tested on all ten folds, each with the threshold chosen on the
+other nine ("unrestricted, labelled outside data"):
 
   python -m segsiam_jax.main --config=configs/faces_lfw.py:celeb_a \
     --workdir=runs/celeb_a --config.data.dir=TFDS
   python -m segsiam_jax.main --mode=eval --config=configs/faces_lfw.py \
     --workdir=runs/celeb_a --config.data.dir=LFW --config.data.eval_split=pairs
 
-Whoever is in both is known to the network: the figures of outside data leave
-such people in.
+People who are in both data sets are not left out of the figures with outside
+data.
 
 Not measured here. FaceNet reports 99.63 % on aligned faces after two hundred
 million photographs; LFW's own people without alignment give far less.
 
-`:debug` runs a small network on handwritten digits for some steps, without LFW.
+`:debug` runs a few steps of a small network on handwritten digits, without LFW.
 """
 
 import re

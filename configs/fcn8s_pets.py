@@ -1,6 +1,6 @@
-"""FCN-8s on VGG16 on Oxford-IIIT Pet, at once or in the paper's stages.
+"""FCN-8s on VGG16 on Oxford-IIIT Pet, in one run or in the paper's stages.
 
-At once, from torchvision's vgg16 (whose classifier becomes fc6 and fc7):
+In one run, from torchvision's vgg16 (whose classifier becomes fc6 and fc7):
 
   tfds build oxford_iiit_pet --file_format=array_record
   python -m segsiam_jax.main --config=configs/fcn8s_pets.py \
@@ -17,8 +17,8 @@ In stages, 32s -> 16s -> 8s; the score layers that a stage adds start at zero:
     --config.init_from=runs/fcn16s_pets \
     --config.init_skip='score_pool3.*' --workdir=runs/fcn8s_staged_pets
 
-134 million parameters; about four hours on one GPU at once by its operations.
-Its mean IoU has not been measured here.
+134 million parameters; by its operation count about four hours on one GPU in
+one run. Its mean IoU has not been measured here.
 """
 
 from segsiam_jax.config import (

@@ -6,9 +6,9 @@ Download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip by hand, then
   python -m segsiam_jax.main --config=configs/fcn_resnet50_cityscapes.py \
     --config.init_from=resnet50.safetensors --workdir=runs/fcn_cityscapes
 
-80,000 steps of 16 crops, evaluated on whole images of 1024x2048: about a day
-on eight GPUs or a TPU v4-8 by its operations. Others report a mean IoU of 0.72
-for this network and this many steps; it has not been measured here.
+80,000 steps of 16 crops, evaluated on whole images of 1024x2048: by its
+operation count about a day on eight GPUs or a TPU v4-8. Others report a mean
+IoU of 0.72 for this network and number of steps; it has not been measured here.
 """
 
 from segsiam_jax.config import (

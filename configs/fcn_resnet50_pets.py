@@ -5,8 +5,9 @@
     --config.init_from=resnet50.safetensors --workdir=runs/fcn_resnet50_pets
 
 `init_from` takes torchvision's resnet50, or its fcn_resnet50 with
-`--config.init_skip='.*score.*'`, since the classes are others. About two hours
-on one GPU by its operations; its mean IoU has not been measured here.
+`--config.init_skip='.*score.*'`, because the classes differ. By its operation
+count this takes about two hours on one GPU; its mean IoU has not been measured
+here.
 """
 
 from segsiam_jax.config import (

@@ -1,12 +1,13 @@
 """Mask R-CNN on nuclei, as in the 2018 Data Science Bowl (BBBC038).
 
-A folder of images of any size, fluorescence and histology, and of labels that
-number the nuclei: train/images/NAME.png with train/labels/NAME.png. By name,
-the first 100 images train and the others validate. On 30 such: mask AP 0.48
-and AP50 0.86, box AP 0.49 and AP50 0.84, with 400 detections an image (AP 0.47
-and 0.48 with COCO's 100), after 53 minutes of CPU time of busy cores; at 1,000
-of the 2,000 steps 0.44 and 0.83, 0.45 and 0.82. Weak: large pale cells on
-white, of which four images are not enough.
+The data are a folder of images of any size, fluorescence and histology, and of
+labels that number the nuclei: train/images/NAME.png with train/labels/NAME.png.
+By name, the first 100 images train and the rest validate. On 30 validation
+images: mask AP 0.48 and AP50 0.86, box AP 0.49 and AP50 0.84, with 400
+detections per image (AP 0.47 and 0.48 with COCO's 100), after 53 minutes of CPU
+time on busy cores. After 1,000 of the 2,000 steps: 0.44 and 0.83, 0.45 and
+0.82. It is weak on large pale cells on white, of which four images are not
+enough.
 
   python -m segsiam_jax.main --config=configs/maskrcnn_nuclei.py \
     --config.data.dir=NUCLEI_FOLDER --workdir=runs/maskrcnn_nuclei
@@ -25,7 +26,7 @@ def get_config(arg: str = ""):
   # Half of the images have 256 rows, and nuclei of ten pixels.
   config.data.min_side = 512
   config.data.enlarge_only = True
-  # Nuclei are learned in crops, and found in whole images.
+  # Training sees crops, prediction whole images.
   config.data.buckets = ("256x256",)
   config.data.eval_buckets = (
     *("512x512", "512x640", "544x704", "1024x1024", "1056x1408"),
@@ -33,7 +34,7 @@ def get_config(arg: str = ""):
   )
   config.data.max_objects = 96
   config.data.mask_size = 56
-  # Some fluorescence has a tenth of the range.
+  # Some fluorescence images use a tenth of the range.
   config.data.stretch = True
   config.augment.scale = (0.7, 1.5)
   config.augment.flip_left_right = True
@@ -44,13 +45,13 @@ def get_config(arg: str = ""):
   config.augment.contrast = (0.7, 1.3)
   config.augment.noise = 0.03
   config.model.update(FORMS["tiny"])
-  # Batches are small, and of unlike images.
+  # Batches are small, and their images differ.
   config.model.norm = config.model.head_norm = "group"
   config.model.anchor_sizes = (12, 20, 32, 52, 88)
   config.model.aspect_ratios = (0.67, 1.0, 1.5)
   config.model.rpn_samples = 128
   config.model.roi_samples = 64
-  # Objects are many.
+  # There are many objects.
   config.model.roi_positives = 0.5
   # Some images hold hundreds of nuclei.
   config.model.rpn_pre_nms = (512, 1024)

@@ -1,17 +1,17 @@
 """Mask R-CNN with a ResNet-50 and a feature pyramid on COCO, 1x schedule.
 
-The schedule of detectron2's and mmdetection's baselines, for a TPU or for GPUs:
-90,000 steps of 16 images whose shorter side is 800. Not run by us: the same
-schedule gives box AP 38.6 and mask AP 35.2 in detectron2, 38.2 and 34.7 in
-mmdetection; detectron2 needs 6.5 hours on eight V100 GPUs.
+The schedule of detectron2's and mmdetection's baselines, for a TPU or GPUs:
+90,000 steps of 16 images whose shorter side is 800. We have not run it. The
+same schedule gives box AP 38.6 and mask AP 35.2 in detectron2, and 38.2 and
+34.7 in mmdetection; detectron2 needs 6.5 hours on eight V100 GPUs.
 
   python -m segsiam_jax.main --config=configs/maskrcnn_r50_coco.py \
     --config.data.dir=COCO_FOLDER --config.init_from=resnet50.pth \
     --workdir=runs/maskrcnn_r50_coco
 
 COCO_FOLDER holds train2017/, val2017/ and annotations/instances_*.json.
-resnet50.pth are weights that torchvision publishes: the frozen norms and first
-stages need pretrained ones.
+resnet50.pth holds weights that torchvision publishes: the frozen norms and
+first stages need pretrained ones.
 """
 
 from segsiam_jax.config import default_config

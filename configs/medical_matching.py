@@ -1,16 +1,16 @@
-"""Medical images that show the same: tissue, or a patient's mammograms.
+"""Medical images that match: tissue, or a patient's mammograms.
 
 Tissue: ResNet-18 with the multi-similarity loss on five of the eight classes of
 colorectal histology (5000 tiles of 150x150), tested on the three others
-(mucosa, adipose tissue, background), which training has never seen:
+(mucosa, adipose tissue, background), which are not in training:
 
   tfds build colorectal_histology --file_format=array_record --data_dir=TFDS
   python -m segsiam_jax.main --config=configs/medical_matching.py \
     --workdir=runs/tissue --config.data.dir=TFDS
 
-Mammograms: do these two show one patient? `:mammograms` trains on CBIS-DDSM
-(calcifications) and is tested on other patients. The files are downloaded by
-hand; the TFDS catalogue says how.
+Mammograms: do these two show the same patient? `:mammograms` trains on
+CBIS-DDSM (calcifications) and is tested on other patients. The files must be
+downloaded by hand; the TFDS catalogue says how.
 
   tfds build curated_breast_imaging_ddsm/original-calc \
     --file_format=array_record --data_dir=TFDS
@@ -19,7 +19,7 @@ hand; the TFDS catalogue says how.
 
 Not measured here. A match is not a diagnosis.
 
-`:debug` runs a small network on handwritten digits for some steps, without a
+`:debug` runs a few steps of a small network on handwritten digits, without a
 download.
 """
 
@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
   config.loss.triplet = 0.0
   config.loss.multi_similarity = 1.0
   config.batch.per_identity = 12
-  # Tissue has no upside.
+  # Tissue has no upright orientation.
   config.augment.flip_left_right = True
   config.augment.rotate = 180.0
   config.augment.scale = (0.8, 1.2)
@@ -57,7 +57,7 @@ def get_config(arg: str = ""):
     config.data.name = "curated_breast_imaging_ddsm/original-calc"
     config.data.train_split = "train"
     config.data.eval_split = "test"
-    # Patients of whom there is one view.
+    # Patients with a single view.
     config.data.singles = "drop"
     config.data.image_size = (256, 160)
     config.data.fit = "pad"

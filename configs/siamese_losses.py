@@ -1,18 +1,18 @@
-"""Losses of Siamese networks beside one another, on Omniglot's characters.
+"""Losses of Siamese networks, compared on Omniglot's characters.
 
-The argument names the loss, and after a dash its margin: `contrastive`,
+The argument names the loss and, after a dash, its margin: `contrastive`,
 `triplet_random`, `triplet_semi_hard`, `triplet_hard`, `binary`,
-`multi_similarity` (its lambda). Without one the margin is that which won on
-alphabets held out of training. All have the same tower, augmentation, optimizer
-and number of images: 300 steps of 96, as 48 pairs, 32 triplets or 24 characters
-of four drawings, negatives of the same alphabet. `binary` compares by learned
+`multi_similarity` (its lambda). The default margin is the best on alphabets
+held out of training. All use the same tower, augmentation, optimizer and number
+of images: 300 steps of 96, as 48 pairs, 32 triplets or 24 characters of four
+drawings, with negatives from the same alphabet. `binary` compares by learned
 weights, the others by Euclidean distance. config.data.dir is the folder of
-Omniglot's zips. The commands and the table are in docs/siamese_losses.md.
+Omniglot's zips. docs/siamese_losses.md has the commands and the table.
 """
 
 from segsiam_jax.config import default_config
 
-# Those that won.
+# The best of those tried.
 MARGINS = {
   "contrastive": 1.0,
   "triplet_random": 0.1,

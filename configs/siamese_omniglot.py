@@ -1,41 +1,41 @@
 """One-shot classification of characters after little background.
 
 Lake et al. (2019, "The Omniglot challenge", arXiv:1902.03477) train on the five
-alphabets of small1, or on those of small2, and ask 20-way one-shot trials
-within alphabets that have never been seen. Characters are centred and scaled
-by their moments; two maps of edge directions and learned features, of the
-character and of it with its ink spread evenly, are bent to fit those of
-another one; training asks the trials' own question, of the alphabets and of
-their quarter turns and mirror images. All of a set is trained on; training is
-evaluated on an alphabet of the other one.
+alphabets of small1, or on those of small2, and run 20-way one-shot trials
+within unseen alphabets. Characters are centred and scaled by their moments. Two
+maps of edge directions and learned features, with and without evenly spread
+ink, are deformed to fit those of another character. Training episodes are such
+trials, on the alphabets and on their quarter turns and mirror images. The whole
+set is used for training; evaluation during training uses an alphabet of the
+other set.
 
   python -m segsiam_jax.main --config=configs/siamese_omniglot.py \
     --workdir=runs/siamese_omniglot --config.data.dir=OMNIGLOT
 
-and with --config=configs/siamese_omniglot.py:small2 on the other set. OMNIGLOT
+Use --config=configs/siamese_omniglot.py:small2 for the other set. OMNIGLOT
 holds images_background_small1.zip, images_background_small2.zip and, for the
 published trials, one_shot_runs/ or all_runs.zip:
 
   python -m segsiam_jax.main --mode=eval --workdir=runs/siamese_omniglot \
     --config.data.eval_split=one_shot_runs
 
-Measured, each alphabet never trained on, 20 random trials of 20 queries, with
-95 % intervals over the trials:
+Measured on alphabets that are not in training, 20 random trials of 20 queries
+each, with 95 % intervals over the trials:
 
   trained on small1: Sanskrit 93.8 % (91.6 to 95.9), Japanese 91.0 % (87.7 to
     94.3), Tagalog, of 17 characters, 96.2 % (94.3 to 98.0)
   trained on small2: Korean 97.5 % (95.6 to 99.4), Balinese and Early Aramaic
     together 81.3 % (76.0 to 86.5)
 
-and all 40 trials of run01 and run02, after either (91.2 to 100); the other
-eighteen runs have not been tried. Lake et al. have 95.8 % with BPL and 95.5 %
-for people, on all twenty. Nine minutes of one processor core of the thirty
-minutes of two that are meant for it: 800 steps are as good but for one of the
-40 trials, and without distorted views (eval.views = 1) Sanskrit has 91.5 % and
-Japanese 90.8 % after 800.
+All 40 trials of run01 and run02 are right after either (91.2 to 100). We have
+not tried the other eighteen runs. On all twenty, Lake et al. report 95.8 %
+for BPL and 95.5 % for people. This took nine minutes on one CPU core, of the
+thirty minutes on two that were planned. 800 steps are as good except for one of
+the 40 trials. Without distorted views (eval.views = 1), 800 steps give 91.5 %
+on Sanskrit and 90.8 % on Japanese.
 
 `:background` is for a GPU: a wider and deeper tower and 20,000 steps on 25
-alphabets of images_background.zip, five others validating. Not measured here.
+alphabets of images_background.zip; five others validate. Not measured here.
 """
 
 from segsiam_jax.config import default_config, on_digits, shorten

@@ -1,10 +1,10 @@
 """Koch et al. 2015, "Siamese Neural Networks for One-shot Image Recognition".
 
 The tower, its initialisation, the learned similarity and the affine distortions
-of the paper, on pairs of Omniglot: 38,951,745 parameters. The paper has 40
-background alphabets and does not say which, nor the layers' learning rates,
-momenta and L2 weights that its search found; here are the 30 public ones, of
-which five are for validation, and one rate for all layers.
+of the paper, on pairs of Omniglot: 38,951,745 parameters. The paper uses 40
+background alphabets without naming them, and does not give the layers' learning
+rates, momenta and L2 weights that its search found. This config uses the 30
+public ones, five of them for validation, and one rate for all layers.
 
   python -m segsiam_jax.main --config=configs/siamese_omniglot_koch.py \
     --workdir=runs/siamese_omniglot_koch --config.data.dir=OMNIGLOT
@@ -14,8 +14,8 @@ The published trials (20 runs, 400 trials), after training:
   python -m segsiam_jax.main --mode=eval --workdir=runs/siamese_omniglot_koch \
     --config.data.eval_split=one_shot_runs
 
-The paper has 92.0 % of these trials right (95 % interval 88.9 to 94.3). This
-config has not been trained to its end: a GPU is needed, for a few hours.
+The paper reports 92.0 % on these trials (95 % interval 88.9 to 94.3). We have
+not trained this config to the end: it needs a GPU for a few hours.
 """
 
 from segsiam_jax.config import default_config, on_digits, shorten

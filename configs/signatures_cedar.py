@@ -1,8 +1,8 @@
-"""Is this signature genuine? CEDAR, with writers who were never seen.
+"""Is this signature genuine? CEDAR, with unseen writers.
 
-SigNet (Dey et al. 2017) with contrastive loss, on 155x220 pixels of ink without
-paper. Writers 1 to 45 train, 46 to 50 choose the checkpoint and its threshold,
-51 to 55 are the test:
+SigNet (Dey et al. 2017) with contrastive loss, on 155x220 pixels of ink with
+the paper removed. Writers 1 to 45 train, 46 to 50 choose the checkpoint and its
+threshold, and 51 to 55 are the test:
 
   python -m segsiam_jax.main --config=configs/signatures_cedar.py \
     --workdir=runs/signatures --config.data.dir=CEDAR
@@ -11,19 +11,19 @@ paper. Writers 1 to 45 train, 46 to 50 choose the checkpoint and its threshold,
 
 CEDAR holds full_org/original_1_1.png and full_forg/forgeries_1_1.png and so on
 (ask the Center of Excellence for Document Analysis and Recognition, Buffalo).
-`auc/random` and `eer/random` are of other people's signatures, `auc/skilled`
-and `eer/skilled` of forgeries; `threshold_far/...` are the rates at which the
+`auc/random` and `eer/random` count other people's signatures, `auc/skilled` and
+`eer/skilled` forgeries; `threshold_far/...` are the rates at which the
 threshold accepts them.
 
 Training sees skilled forgeries of the 45 writers: each genuine signature comes
-with another one of its writer, or with a forgery of it. `:random` trains
-without forgeries, as where none can be had.
+with another one by its writer, or with a forgery of it. `:random` trains
+without forgeries, for when there are none.
 
-Not measured here. For SigNet on CEDAR the paper reports 100 % of five writers
-at the threshold that is best for them; do not expect it of a threshold chosen
-on others, nor take five writers for evidence.
+Not measured here. For SigNet on CEDAR the paper reports 100 % for five writers
+at the best threshold for them. Do not expect that of a threshold chosen on
+other writers, and do not take five writers as evidence.
 
-`:debug` runs SigNet on handwritten digits for some steps, without CEDAR.
+`:debug` runs a few steps of SigNet on handwritten digits, without CEDAR.
 """
 
 from segsiam_jax.config import default_config, on_digits, shorten

@@ -1,12 +1,12 @@
-"""U-Net against FCN where data are few: what `segsiam_jax.compare` compares.
+"""U-Net against FCN on few data: configs for `segsiam_jax.compare`.
 
 The argument names the model, and the data if they are not digit scenes:
 `unet`, `unet_no_skips`, `fcn8s`, `fcn_resnet`, and the same with `_em` for
-membranes (config.data.dir is the folder, see unet_em.py). All have the same
-batches, steps, schedule and augmentation, and the widths of two CPU cores; a
-config's learning rate is the best of 3e-3 and 1e-2 for its model on a tenth of
-the digit scenes, scored on training scenes that were left out. The command and
-the table are in docs/unet_against_fcn.md.
+membranes (config.data.dir is the folder, see unet_em.py). All use the same
+batches, steps, schedule and augmentation, and widths that suit two CPU cores. A
+config's learning rate is the better of 3e-3 and 1e-2 for its model on a tenth
+of the digit scenes, scored on held-out training scenes.
+docs/unet_against_fcn.md has the command and the table.
 """
 
 from segsiam_jax.config import default_config
@@ -73,7 +73,7 @@ def get_config(arg: str = "unet"):
     config.train.batch_size = 4
     config.train.eval_batch_size = 4
     config.train.num_steps = 150
-  # Trained once, and scored at the end.
+  # Trained once and scored at the end.
   config.train.log_every = 50
   config.train.eval_every = config.train.num_steps
   config.train.checkpoint_every = config.train.num_steps

@@ -1,13 +1,13 @@
 """U-Net on scenes of overlapping handwritten digits: the default job.
 
-Three classes (background, digit, border), 64x64 pixels, 482,771 parameters.
-Test mean IoU 0.83 after two to three minutes on two CPU cores, data
-preparation and compilation included.
+Three classes (background, digit, border), 64x64 pixels, 482,771 parameters. The
+test mean IoU is 0.83 after two to three minutes on two CPU cores, including
+data preparation and compilation.
 
   python -m segsiam_jax.main --config=configs/unet_digits.py \
     --workdir=runs/unet_digits
 
-With the ten digits as classes of their own, a longer run (not yet measured):
+A longer run with the ten digits as classes (not yet measured):
 
   python -m segsiam_jax.main --config=configs/unet_digits.py:classes \
     --workdir=runs/unet_digits_classes
@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
   config.train.best_metric = "mean_iou"
   if arg == "classes":
     config.data.name = "digit_scenes/classes"
-    # A mirrored digit is another shape.
+    # A mirrored digit is a different shape.
     config.augment.flip_left_right = False
     config.model.depth = 4
     config.train.batch_size = 16

@@ -1,14 +1,16 @@
 """U-Net on cell nuclei, as in the 2018 Data Science Bowl (BBBC038).
 
-A folder of images, train/images/NAME.png, with train/labels/NAME.png of 16
-bits, which number the nuclei; 0 is background. U-Net's weight map makes it
-learn the gaps between nuclei. The first 100 images train, the others validate.
+The data are a folder of images, train/images/NAME.png, with 16-bit
+train/labels/NAME.png, which number the nuclei; 0 is background. U-Net's weight
+map makes the network learn the gaps between nuclei. The first 100 images train
+and the rest validate.
 
   python -m segsiam_jax.main --config=configs/unet_nuclei.py \
     --config.data.dir=NUCLEI_FOLDER --workdir=runs/unet_nuclei
 
-About a quarter of an hour on two CPU cores; evaluation sees the middle 512x512
-pixels of every image. Its scores have not been measured here.
+About a quarter of an hour on two CPU cores. Evaluation scores whole images,
+predicted in windows; its losses cover the centre 512x512 pixels. The scores
+have not been measured here.
 """
 
 from segsiam_jax.config import default_config, on_digit_scenes, shorten

@@ -1,19 +1,21 @@
 """U-Net with the recipe of its paper (arXiv:1505.04597), on cells.
 
-Convolutions without padding, 31 million parameters, one tile a step with
+Convolutions without padding, 31 million parameters, one tile per step with
 momentum 0.99, cross-entropy with the weight map (w0 = 10, sigma = 5 pixels),
-elastic deformation by a 3x3 grid of vectors with 10 pixels, and dropout. A
-tile's 388 pixels are continued by their mirror image to the 572 that the net
-takes. Predictions of whole images are those of the overlap-tile strategy.
+elastic deformation by a 3x3 grid of vectors of 10 pixels, and dropout. A tile's
+388 pixels are reflection-padded to the 572 that the network takes. Whole images
+are predicted by the overlap-tile strategy.
 
-A folder of images, train/images/NAME.png, with train/labels/NAME.png of 16
-bits, which number the cells; 0 is background (see unet_nuclei.py).
+The data are a folder of images, train/images/NAME.png, with 16-bit
+train/labels/NAME.png, which number the cells; 0 is background (see
+unet_nuclei.py).
 
   python -m segsiam_jax.main --config=configs/unet_paper.py \
     --config.data.dir=CELLS_FOLDER --workdir=runs/unet_paper
 
-The paper gives no learning rate and no number of steps; 10 hours on a GPU of
-its time. Neither its scores nor the time on today's have been measured here.
+The paper gives neither a learning rate nor a number of steps; it took 10 hours
+on a GPU of its time. Neither its scores nor the time on a current GPU have been
+measured here.
 """
 
 from segsiam_jax.config import default_config, on_digit_scenes, shorten

@@ -4,9 +4,9 @@
   python -m segsiam_jax.main --config=configs/unet_pets.py \
     --workdir=runs/unet_pets
 
-3,680 images train and 3,669 test, stretched to 256x256. About two hours on one
-GPU by its operations; its mean IoU has not been measured here. For a start
-from ImageNet see unet_resnet34_pets.py.
+3,680 images train and 3,669 test, stretched to 256x256. By its operation count
+this takes about two hours on one GPU; its mean IoU has not been measured here.
+To start from ImageNet weights, see unet_resnet34_pets.py.
 """
 
 from segsiam_jax.config import default_config, on_digit_scenes, shorten

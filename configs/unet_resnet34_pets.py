@@ -5,9 +5,10 @@
     --config.init_from=resnet34.safetensors --workdir=runs/unet_resnet34_pets
 
 `init_from` takes torchvision's resnet34 or a whole
-segmentation_models_pytorch Unet(resnet34), as .safetensors or .pth; without it
-the encoder starts fresh and needs several times as many steps. About an hour on
-one GPU by its operations; its mean IoU has not been measured here.
+segmentation_models_pytorch Unet(resnet34), as .safetensors or .pth. Without it
+the encoder starts from random weights and needs several times as many steps. By
+its operation count this takes about an hour on one GPU; its mean IoU has not
+been measured here.
 """
 
 from segsiam_jax.config import (
@@ -26,7 +27,7 @@ def get_config(arg: str = ""):
   config.data.fit = "resize"
   config.data.mean, config.data.std = IMAGENET_MEAN, IMAGENET_STD
   config.model.encoder = "resnet34"
-  # What segmentation_models_pytorch has, so that its weights fit.
+  # As in segmentation_models_pytorch, so that its weights fit.
   config.model.upsample = "nearest"
   config.model.head_kernel = 3
   config.loss.dice = 1.0
@@ -39,7 +40,7 @@ def get_config(arg: str = ""):
   config.optimizer.weight_decay = 1e-2
   config.optimizer.warmup_steps = 300
   config.optimizer.clip_norm = 1.0
-  # The encoder has learned already.
+  # The encoder is pretrained.
   config.optimizer.rate_scales = ("^encoder/=0.1",)
   config.train.batch_size = 32
   config.train.eval_batch_size = 32

@@ -1,8 +1,9 @@
-"""3-D U-Net on stacks of slices, such as of an electron microscope.
+"""3-D U-Net on stacks of slices, for example from an electron microscope.
 
-A folder of volumes, train/images/NAME.tif with train/masks/NAME.tif (a page a
-slice) or .npy, and test/ likewise; masks are 0 on membranes and 1 in cells.
-Slices lie further apart than pixels, so the first halving leaves them alone.
+The data are a folder of volumes, train/images/NAME.tif with
+train/masks/NAME.tif (one page per slice) or .npy, and test/ likewise; masks are
+0 on membranes and 1 in cells. Slices lie further apart than pixels, so the
+first level does not halve the depth.
 
   python -m segsiam_jax.main --config=configs/unet_volume.py \
     --config.data.dir=STACKS --workdir=runs/unet_volume
@@ -16,8 +17,8 @@ Stacks larger than memory are predicted in windows:
 0..65535.
 
 Sixteen slices of 512x512 of the ISBI 2012 challenge, tested on four others:
-mean IoU 0.659 (cells 0.811) after 150 steps, which are six minutes of processor
-time. A plane at a time, unet_em.py does better on slices so thick.
+mean IoU 0.659 (cells 0.811) after 150 steps, which are six minutes of CPU time.
+On slices this thick, the 2-D unet_em.py does better.
 """
 
 from segsiam_jax.config import default_config, shorten
