@@ -98,6 +98,7 @@ def compare(
   Returns:
     A result a run.
   """
+  runtime.all_devices()  # Without one, nothing is made.
   paths.make_writable("--workdir", workdir, jax.process_index())
   results: list[Result] = []
   for number, run in enumerate(planned, 1):

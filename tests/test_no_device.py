@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from segsiam_jax import command_line, runtime, train
+from segsiam_jax import command_line, compare, runtime, train
 from segsiam_jax.errors import UserError
 from tests import bad_inputs
 
@@ -34,6 +34,9 @@ def test_a_platform_without_devices(
     lambda: train.train_and_evaluate(tiny_config, str(workdir)), capsys
   )
   assert "JAX_PLATFORMS=cuda: no device" in line and words in line
+  assert not workdir.exists()
+  with pytest.raises(UserError, match="JAX_PLATFORMS=cuda: no device"):
+    compare.compare([], str(workdir))
   assert not workdir.exists()
   # As prediction asks.
   with pytest.raises(UserError, match="JAX_PLATFORMS=cuda: no device"):
