@@ -69,7 +69,7 @@ def within(low: float = -math.inf, high: float = math.inf) -> Check:
 
 def some(check: Check) -> Check:
   """Of a tuple that cannot be empty."""
-  return lambda value: check(value) if value else "expected one at least"
+  return lambda value: check(value) if value else "expected at least one"
 
 
 def pair(
@@ -99,7 +99,7 @@ def size(low: int) -> Check:
 
   def check(value: Any) -> str:
     if len(value) not in (2, 3):
-      return "expected (height, width), or (depth, height, width) of volumes"
+      return "expected (height, width), or (depth, height, width) for volumes"
     return "" if min(value) >= low else f"expected at least {low} each"
 
   return check

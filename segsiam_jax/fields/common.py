@@ -34,11 +34,9 @@ _OF_FILES = ("folder", "coco", "pairs", "omniglot", "lfw", "cedar", "pages")
 
 FIELDS: dict[str, Field] = {
   "seed": Field(
-    0, "of parameters, order and augmentation", within(0, 2**32 - 1)
+    0, "seed of parameters, order and augmentation", within(0, 2**32 - 1)
   ),
-  "backend": Field(
-    "jit", "'jit' over all devices, or 'pmap'", one_of("jit", "pmap")
-  ),
+  "backend": Field("jit", "how to use several devices", one_of("jit", "pmap")),
   "dtype": Field(
     "float32",
     "compute dtype; parameters and losses are float32",
@@ -46,94 +44,101 @@ FIELDS: dict[str, Field] = {
   ),
   "init_from": Field(
     "",
-    "workdir, checkpoint, or .safetensors or .pth file of published weights, "
-    "to take the weights from",
+    "initial weights: a workdir, a checkpoint, or a .safetensors or .pth file "
+    "of published weights",
   ),
   "init_skip": Field(
-    "", "regular expression: parameters that init_from leaves fresh", _regex
+    "", "regular expression: parameters that init_from does not load", _regex
   ),
-  "train.batch_size": Field(8, "images of a step, all devices", within(1)),
+  "train.batch_size": Field(8, "images per step, over all devices", within(1)),
   "train.eval_batch_size": Field(8, "the same in evaluation", within(1)),
-  "train.num_steps": Field(1000, "optimizer steps in all", within(1)),
+  "train.num_steps": Field(1000, "total number of optimizer steps", within(1)),
   "train.grad_accum": Field(
     1,
-    "parts a batch is split into; batch norm sees one at a time",
+    "micro-batches per batch; batch norm sees one at a time",
     within(1),
   ),
   "train.ema_decay": Field(
     0.0,
-    "of averaged parameters, at most (1 + n) / (10 + n) after n steps; 0 for "
+    "decay of averaged parameters, at most (1 + n) / (10 + n) after n steps; 0 "
     "none",
     within(0, 0.999999),
   ),
   "train.log_every": Field(50, "steps between log lines", within(1)),
   "train.eval_every": Field(500, "steps between evaluations", within(1)),
   "train.checkpoint_every": Field(500, "steps between checkpoints", within(1)),
-  "train.keep": Field(2, "latest checkpoints to keep", within(1)),
-  "train.best_metric": Field("", "evaluation metric of the best checkpoint"),
+  "train.keep": Field(2, "number of latest checkpoints to keep", within(1)),
+  "train.best_metric": Field(
+    "", "evaluation metric that chooses the best checkpoint"
+  ),
   "train.best_mode": Field(
-    "max", "whether it should be large or small", one_of("max", "min")
+    "max", "whether a large or a small value is best", one_of("max", "min")
   ),
   "train.num_pictures": Field(
-    12, "pictures of every evaluation; 0 for none", within(0)
+    12, "pictures per evaluation; 0 for none", within(0)
   ),
   "optimizer.name": Field(
     "adamw", "update rule", one_of("sgd", "momentum", "adamw", "lamb")
   ),
-  "optimizer.learning_rate": Field(1e-3, "peak", within(0)),
-  "optimizer.momentum": Field(0.9, "of 'momentum'", within(0, 1)),
-  "optimizer.nesterov": Field(False, "of 'momentum'"),
-  "optimizer.b1": Field(0.9, "of adamw and lamb", within(0, 1)),
-  "optimizer.b2": Field(0.999, "of adamw and lamb", within(0, 1)),
-  "optimizer.eps": Field(1e-8, "of adamw and lamb", within(0)),
+  "optimizer.learning_rate": Field(1e-3, "peak learning rate", within(0)),
+  "optimizer.momentum": Field(0.9, "used by 'momentum'", within(0, 1)),
+  "optimizer.nesterov": Field(False, "used by 'momentum'"),
+  "optimizer.b1": Field(0.9, "used by adamw and lamb", within(0, 1)),
+  "optimizer.b2": Field(0.999, "used by adamw and lamb", within(0, 1)),
+  "optimizer.eps": Field(1e-8, "used by adamw and lamb", within(0)),
   "optimizer.weight_decay": Field(
-    0.0, "of kernels; not of biases and norms", within(0)
+    0.0, "decay of kernels, not of biases and norms", within(0)
   ),
   "optimizer.clip_norm": Field(
-    0.0, "largest global norm of the gradient, 0 for any", within(0)
+    0.0, "largest global gradient norm; 0 turns clipping off", within(0)
   ),
   "optimizer.frozen": Field(
     "",
-    "regular expression: parameters that do not learn; their batch norms keep "
+    "regular expression: parameters to freeze; their batch norms keep "
     "their statistics",
     _regex,
   ),
   "optimizer.rate_scales": Field(
     ("^tower/=0.1",),
-    "'REGEX=FACTOR's: learning rates of parameters; the first match counts",
+    "items 'REGEX=FACTOR' scale learning rates; the first match counts",
     _rates,
     empty=True,
   ),
   "optimizer.schedule": Field(
     "cosine",
-    "of the learning rate",
+    "shape of the learning rate over the run",
     one_of("constant", "cosine", "polynomial", "step"),
   ),
-  "optimizer.warmup_steps": Field(0, "of linear warm-up", within(0)),
+  "optimizer.warmup_steps": Field(0, "steps of linear warm-up", within(0)),
   "optimizer.end_factor": Field(
-    0.0, "last rate over peak, cosine and polynomial", within(0, 1)
+    0.0, "last rate over peak rate, for cosine and polynomial", within(0, 1)
   ),
-  "optimizer.power": Field(0.9, "of polynomial", within(0)),
+  "optimizer.power": Field(0.9, "exponent of 'polynomial'", within(0)),
   "optimizer.step_boundaries": Field(
-    (0.6, 0.85), "fractions of all steps where 'step' drops", within(0, 1)
+    (0.6, 0.85),
+    "fractions of all steps at which 'step' drops the rate",
+    within(0, 1),
   ),
-  "optimizer.step_factor": Field(0.1, "what it drops by", within(0, 1)),
-  "data.dir": Field("", "the folder, or where TFDS keeps its data"),
-  "data.train_split": Field("train", "such as 'train' or 'train[:80%]'"),
-  "data.eval_split": Field("test", "split of evaluations"),
+  "optimizer.step_factor": Field(0.1, "factor of each drop", within(0, 1)),
+  "data.dir": Field("", "data folder, or the folder where TFDS keeps its data"),
+  "data.train_split": Field(
+    "train", "training split, such as 'train' or 'train[:80%]'"
+  ),
+  "data.eval_split": Field("test", "evaluation split"),
   "data.allow_overlap": Field(
-    False, "allow examples in training and evaluation alike"
+    False, "allow examples in both the training and the evaluation split"
   ),
   "data.skip_broken": Field(
     False,
-    "of a data set of files: leave out examples that cannot be used; reads "
-    "every file once",
+    "leave out examples whose files cannot be used; reads every file once",
   ),
-  "data.channels": Field(3, "of the model's input", within(1, 4096)),
-  "data.mean": Field((127.5,) * 3, "of the channels, in 0..255"),
-  "data.std": Field((63.75,) * 3, "of the channels", within(1e-6)),
+  "data.channels": Field(3, "channels of the model's input", within(1, 4096)),
+  "data.mean": Field((127.5,) * 3, "mean of each channel, in 0..255"),
+  "data.std": Field(
+    (63.75,) * 3, "standard deviation of each channel", within(1e-6)
+  ),
   "data.workers": Field(
-    0, "reading processes; 0 for threads alone", within(0, 256)
+    0, "reading processes; 0 for threads only", within(0, 256)
   ),
   "data.threads": Field(4, "reading threads", within(1, 256)),
 }

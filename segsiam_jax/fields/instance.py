@@ -50,52 +50,60 @@ FIELDS: dict[str, Field] = {
     one_of(*DATA_SETS),
   ),
   "data.class_names": Field(
-    ("",), "of a folder, no background; () for the data set's own", empty=True
+    ("",),
+    "class names without background; () uses the data set's own",
+    empty=True,
   ),
   "data.one_class": Field(
-    "", "name of the one class of all objects; '' keeps theirs"
+    "", "name of the one class to merge all classes into; '' keeps them"
   ),
-  "data.buckets": Field(
-    ("96x96",), "HEIGHTxWIDTHs that images are brought to", _buckets
-  ),
+  "data.buckets": Field(("96x96",), "HEIGHTxWIDTH shapes of batches", _buckets),
   "data.eval_buckets": Field(
-    ("96x96",), "the same in evaluation; () for buckets", _buckets, empty=True
+    ("96x96",),
+    "the same in evaluation; () uses data.buckets",
+    _buckets,
+    empty=True,
   ),
   "data.min_side": Field(
     0,
-    "what the shorter side is scaled to; 0 to leave it",
+    "length that the shorter side is scaled to; 0 keeps the scale",
     within(0, 2**16),
   ),
   "data.max_side": Field(
-    0, "and the longer side at most; 0 for any length", within(0, 2**16)
+    0, "largest length of the longer side; 0 for any length", within(0, 2**16)
   ),
   "data.max_objects": Field(
-    100, "objects of an image to learn from, the largest", within(1, 10**4)
+    100, "objects per image to train on; the largest are kept", within(1, 10**4)
   ),
-  "data.enlarge_only": Field(
-    False, "whether larger images keep their size for all data.min_side"
-  ),
+  "data.enlarge_only": Field(False, "never shrink images to data.min_side"),
   "data.stretch": Field(
-    False, "each image's own range of brightness to 0..255, outliers cut off"
+    False,
+    "stretch each image's range of brightness to 0..255, without outliers",
   ),
   "augment.scale": Field(
-    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0.01, True, 100)
+    (1.0, 1.0),
+    "smallest and largest factor",
+    pair("two factors", 0.01, True, 100),
   ),
   "augment.transpose": Field(
-    False, "swap rows and columns of half; with both flips, all quarter turns"
+    False, "transpose half of the images; with both flips, all quarter turns"
   ),
   "augment.invert": Field(
-    0.0, "share of images whose dark becomes bright", within(0, 1)
+    0.0, "share of images whose brightness is inverted", within(0, 1)
   ),
   "loss.rpn_objectness": Field(1.0, "weight", within(0)),
   "loss.rpn_box": Field(1.0, "weight", within(0)),
   "loss.roi_class": Field(1.0, "weight", within(0)),
   "loss.roi_box": Field(1.0, "weight", within(0)),
   "eval.max_detections": Field(
-    100, "for AP_<N> beside COCO's numbers, where N is above 100", within(1)
+    100,
+    "detections per image; above 100 adds AP_<N> to COCO's numbers",
+    within(1),
   ),
   "predict.min_score": Field(
-    0.5, "of detections in pictures; results have all", within(0, 1)
+    0.5,
+    "lowest score drawn in pictures; results have all detections",
+    within(0, 1),
   ),
 } | {
   f"augment.{name}": semantic.FIELDS[f"augment.{name}"]
@@ -109,90 +117,114 @@ FIELDS: dict[str, Field] = {
 }
 
 _MASKS: dict[str, Field] = {
-  "model.mask_convs": Field(4, "of the mask head", within(0, 64)),
+  "model.mask_convs": Field(4, "convolutions of the mask head", within(0, 64)),
   "data.mask_size": Field(
-    28, "side of the masks to learn from, cut to their boxes", within(1, 1024)
+    28,
+    "side of the training masks, which are cropped to their boxes",
+    within(1, 1024),
   ),
   "augment.copy_paste": Field(
-    0.0, "share of images that get objects of another", within(0, 1)
+    0.0, "share of images that receive objects of another image", within(0, 1)
   ),
   "loss.mask": Field(1.0, "weight", within(0)),
 }
 
 _DETECTOR: dict[str, Field] = {
-  "model.encoder": Field("resnet50", "the backbone", one_of(*WITH_PYRAMID)),
+  "model.encoder": Field("resnet50", "backbone", one_of(*WITH_PYRAMID)),
   "model.encoder_width": Field(
-    0, "channels of its first level; 0 for the published", within(0)
+    0, "channels of its first level; 0 for the published width", within(0)
   ),
   "model.norm": Field(
     "frozen",
-    "of the encoder; 'frozen' needs pretrained weights",
+    "normalisation of the encoder; 'frozen' needs pretrained weights",
     one_of(*NORMS, "frozen"),
   ),
   "model.norm_epsilon": Field(
-    1e-5, "of a ResNet's norms; 0 for torchvision's COCO weights", within(0)
+    1e-5,
+    "epsilon of a ResNet's norms; 0 for torchvision's COCO weights",
+    within(0),
   ),
-  "model.head_norm": Field("none", "of pyramid and heads", one_of(*NORMS)),
+  "model.head_norm": Field(
+    "none", "normalisation of pyramid and heads", one_of(*NORMS)
+  ),
   "model.width": Field(256, "channels of the pyramid", within(1)),
-  "model.rpn_convs": Field(1, "of the region proposal network", within(1, 64)),
-  "model.box_convs": Field(0, "of the box head", within(0, 64)),
-  "model.box_widths": Field((1024, 1024), "of its dense layers", within(1)),
+  "model.rpn_convs": Field(
+    1, "convolutions of the region proposal network", within(1, 64)
+  ),
+  "model.box_convs": Field(0, "convolutions of the box head", within(0, 64)),
+  "model.box_widths": Field(
+    (1024, 1024), "widths of its dense layers", within(1)
+  ),
   "model.anchor_sizes": Field(
-    (32, 64, 128, 256, 512), "of the five levels, in pixels", _five
+    (32, 64, 128, 256, 512), "anchor sizes of the five levels in pixels", _five
   ),
   "model.aspect_ratios": Field(
     (0.5, 1.0, 2.0),
-    "of the anchors, heights over widths",
+    "height over width of the anchors",
     some(within(0.01, 100)),
   ),
   "model.rpn_pre_nms": Field(
     (2000, 1000),
-    "best anchors of each level, in training and otherwise",
+    "best anchors per level, in training and otherwise",
     pair("two numbers", 1, high=10**5),
   ),
   "model.rpn_post_nms": Field(
     (2000, 1000),
-    "proposals of an image, in training and otherwise",
+    "proposals per image, in training and otherwise",
     pair("two numbers", 1, high=10**5),
   ),
-  "model.rpn_threshold": Field(0.7, "of their suppression", within(0, 1)),
+  "model.rpn_threshold": Field(
+    0.7, "overlap at which proposals are suppressed", within(0, 1)
+  ),
   "model.rpn_overlaps": Field(
     (0.3, 0.7),
-    "an anchor is background below, on an object above",
+    "overlap below which an anchor is background, above which an object",
     pair("two overlaps", 0, True),
   ),
   "model.rpn_samples": Field(
-    256, "anchors an image to learn from", within(1, 10**5)
+    256, "anchors per image to train on", within(1, 10**5)
   ),
-  "model.rpn_positives": Field(0.5, "of them on an object", within(0, 1)),
+  "model.rpn_positives": Field(
+    0.5, "largest fraction of them on an object", within(0, 1)
+  ),
   "model.roi_overlaps": Field(
-    (0.5, 0.5), "the same of proposals", pair("two overlaps", 0, True)
+    (0.5, 0.5), "the same for proposals", pair("two overlaps", 0, True)
   ),
-  "model.roi_samples": Field(512, "proposals to learn from", within(1, 10**5)),
-  "model.roi_positives": Field(0.25, "of them on an object", within(0, 1)),
+  "model.roi_samples": Field(
+    512, "proposals per image to train on", within(1, 10**5)
+  ),
+  "model.roi_positives": Field(
+    0.25, "largest fraction of them on an object", within(0, 1)
+  ),
   "model.canonical_size": Field(
-    224.0, "of the boxes that are read at stride 16", within(1)
+    224.0, "size of boxes that use the level of stride 16", within(1)
   ),
-  "model.sampling_ratio": Field(2, "samples a side of a bin", within(1, 16)),
-  "model.aligned": Field(False, "whether RoIAlign's cells lie at centres"),
+  "model.sampling_ratio": Field(2, "samples per side of a bin", within(1, 16)),
+  "model.aligned": Field(False, "place RoIAlign's cells at pixel centres"),
   "model.roi_method": Field(
-    "gather", "of RoIAlign; 'matmul' suits TPUs", one_of("gather", "matmul")
+    "gather",
+    "method of RoIAlign; 'matmul' suits TPUs",
+    one_of("gather", "matmul"),
   ),
   "model.roi_chunk": Field(
-    0, "boxes that 'matmul' works on at a time, 0 for all", within(0)
+    0, "boxes that 'matmul' processes at a time; 0 for all", within(0)
   ),
-  "model.score_threshold": Field(0.05, "of detections", within(0, 1)),
+  "model.score_threshold": Field(
+    0.05, "lowest score of a detection", within(0, 1)
+  ),
   "model.nms": Field(
     "hard",
     "suppression; 'linear' and 'gaussian' are Soft-NMS",
     one_of("hard", "linear", "gaussian"),
   ),
-  "model.nms_threshold": Field(0.5, "overlap of detections", within(0, 1)),
-  "model.max_candidates": Field(
-    4000, "scored boxes that are looked at", within(1, 10**6)
+  "model.nms_threshold": Field(
+    0.5, "overlap at which detections are suppressed", within(0, 1)
   ),
-  "model.max_detections": Field(100, "of an image", within(1, 10**5)),
-  "model.remat": Field(False, "save memory, cost time"),
+  "model.max_candidates": Field(
+    4000, "largest number of scored boxes before suppression", within(1, 10**6)
+  ),
+  "model.max_detections": Field(100, "detections per image", within(1, 10**5)),
+  "model.remat": Field(False, "recompute activations: less memory, more time"),
 }
 
 MODELS: dict[str, dict[str, Field]] = {
@@ -213,7 +245,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   if len(set(data.class_names)) != len(data.class_names):
     fail("data.class_names", "two classes have the same name")
   if not data.buckets:
-    fail("data.buckets", "give one at least")
+    fail("data.buckets", "give at least one")
   if data.max_side and data.max_side < data.min_side:
     fail("data.max_side", f"below data.min_side = {data.min_side}")
   most = config.eval.max_detections

@@ -20,79 +20,102 @@ MODELS = semantic_models.MODELS
 FIELDS: dict[str, Field] = {
   "data.image_size": Field(
     (64, 64),
-    "(height, width) of training, or (depth, height, width) of volumes",
+    "(height, width) in training, or (depth, height, width) for volumes",
     size(1),
   ),
   "data.eval_image_size": Field(
     (0, 0),
-    "the same in evaluation and prediction; (0, 0) for image_size",
+    "the same in evaluation and prediction; (0, 0) uses image_size",
     size(0),
   ),
   "data.image_dtype": Field(
     "uint8",
-    "of the files of a folder; data.mean and data.std are in its units",
+    "type of a folder's files; data.mean and data.std are in its units",
     one_of("uint8", "uint16"),
   ),
   "data.fit": Field(
     "resize",
-    "how images come to that size",
+    "how to bring images to that size",
     one_of("resize", "crop", "pad"),
   ),
   "data.name": Field(
     "digit_scenes/trimap", "data set, or 'folder'", one_of(*DATA_SETS)
   ),
   "data.class_names": Field(
-    ("",), "of a folder; () for the data set's own", empty=True
+    ("",), "class names of a folder; () uses the data set's own", empty=True
   ),
   "data.label_values": Field(
     (0,),
-    "mask value of each class where it is not its index; ()",
+    "mask value of each class; () if it is the class index",
     within(0, 255),
     empty=True,
   ),
   "data.masks": Field(
     "classes",
-    "of a folder: masks/ of classes, or labels/ that number the objects",
+    "what a folder holds: masks/ of classes, or labels/ that number objects",
     one_of("classes", "instances"),
   ),
   "data.train_fraction": Field(
-    1.0, "of the training examples, drawn by the seed", within(1e-9, 1)
+    1.0,
+    "fraction of training examples to use, drawn by the seed",
+    within(1e-9, 1),
   ),
   "data.foreground_crops": Field(
-    0.0, "share of crops around a pixel of a class but 0", within(0, 1)
+    0.0, "share of crops around a pixel of a class other than 0", within(0, 1)
   ),
-  "augment.flip_left_right": Field(False, "mirror half of the images"),
-  "augment.flip_up_down": Field(False, "likewise, upside down"),
+  "augment.flip_left_right": Field(
+    False, "flip half of the images horizontally"
+  ),
+  "augment.flip_up_down": Field(False, "flip half of the images vertically"),
   "augment.scale": Field(
-    (1.0, 1.0), "smallest, largest zoom", pair("two factors", 0.01, True, 100)
+    (1.0, 1.0),
+    "smallest and largest zoom",
+    pair("two factors", 0.01, True, 100),
   ),
-  "augment.rotate": Field(0.0, "largest angle in degrees", within(0, 180)),
-  "augment.translate": Field(0.0, "largest shift, of the size", within(0, 1)),
-  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0, 1e4)),
-  "augment.elastic_grid": Field(3, "vectors a side", within(2, 1024)),
-  "augment.brightness": Field(0.0, "largest change, of 1", within(0, 1)),
+  "augment.rotate": Field(0.0, "largest rotation in degrees", within(0, 180)),
+  "augment.translate": Field(
+    0.0, "largest shift as a fraction of the size", within(0, 1)
+  ),
+  "augment.elastic_sigma": Field(
+    0.0, "elastic deformation in pixels", within(0, 1e4)
+  ),
+  "augment.elastic_grid": Field(
+    3, "vectors per side of the elastic grid", within(2, 1024)
+  ),
+  "augment.brightness": Field(
+    0.0, "largest change; 1 is the full range", within(0, 1)
+  ),
   "augment.contrast": Field(
-    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True, 1000)
+    (1.0, 1.0),
+    "smallest and largest factor",
+    pair("two factors", 0, True, 1000),
   ),
-  "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
+  "augment.noise": Field(
+    0.0, "largest sigma; 1 is the full range", within(0, 1)
+  ),
   "loss.auxiliary": Field(
     0.5, "weight of the losses of auxiliary heads", within(0)
   ),
   "loss.class_weights": Field(
-    (1.0,), "of cross-entropy and focal; () for none", within(0), empty=True
+    (1.0,),
+    "class weights of cross-entropy and focal; () for none",
+    within(0),
+    empty=True,
   ),
   "loss.balance": Field(
     "none",
-    "class weights from the pixels n of the training set: 1 / n or 1 / sqrt n, "
+    "class weights from pixel counts n of training: 1 / n or 1 / sqrt n, "
     "at most 50 times the smallest, with mean 1",
     one_of("none", "inverse", "inverse_sqrt"),
   ),
   "loss.weight_map": Field(
-    0.0, "U-Net's w0: weight of gaps between objects", within(0)
+    0.0, "U-Net's w0: extra weight of gaps between objects", within(0)
   ),
-  "loss.weight_map_sigma": Field(5.0, "of the gaps, in pixels", within(0.1)),
+  "loss.weight_map_sigma": Field(
+    5.0, "width of the gaps in pixels", within(0.1)
+  ),
   "eval.rand_class": Field(
-    "", "class whose connected parts get a Rand score; '' for none"
+    "", "class whose connected components get a Rand score; '' for none"
   ),
 }
 
@@ -128,7 +151,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("data.eval_image_size", "give as many as image_size has, or (0, 0)")
   if data.image_dtype != "uint8":
     if data.name != "folder":
-      fail("data.image_dtype", "only the files of a folder have 16 bits")
+      fail("data.image_dtype", "only folders have 16-bit files")
     if max(data.mean) == 127.5 and max(data.std) == 63.75:
       fail(
         "data.image_dtype",
@@ -144,7 +167,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   loss = config.loss
   used = [name for name in semantic_losses.LOSSES if loss[name]]
   if not used:
-    fail("loss.cross_entropy", "no loss is left; give one a weight")
+    fail("loss.cross_entropy", "all losses have weight 0; give one a weight")
   counted = loss.dice_batch and set(used) & set(taking("batch"))
   if config.train.grad_accum > 1 and counted:
     fail(

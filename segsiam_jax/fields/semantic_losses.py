@@ -59,15 +59,27 @@ FIELDS: dict[str, Field] = {
   f"loss.{name}": Field(loss.weight, "weight", within(0))
   for name, loss in LOSSES.items()
 } | {
-  "loss.label_smoothing": Field(0.0, "of cross-entropy", within(0, 1)),
-  "loss.hardest_fraction": Field(
-    1.0, "of pixels that cross-entropy averages", within(0.001, 1)
+  "loss.label_smoothing": Field(
+    0.0, "label smoothing of cross-entropy", within(0, 1)
   ),
-  "loss.focal_gamma": Field(2.0, "0 is cross-entropy", within(0, 1000)),
-  "loss.dice_smooth": Field(1.0, "added above and below", within(0)),
-  "loss.dice_batch": Field(False, "one Dice of the batch, not of each image"),
+  "loss.hardest_fraction": Field(
+    1.0,
+    "fraction of hardest pixels that cross-entropy averages",
+    within(0.001, 1),
+  ),
+  "loss.focal_gamma": Field(
+    2.0, "exponent of the focal loss; 0 is cross-entropy", within(0, 1000)
+  ),
+  "loss.dice_smooth": Field(
+    1.0, "added to numerator and denominator", within(0)
+  ),
+  "loss.dice_batch": Field(
+    False, "one Dice for the whole batch instead of one per image"
+  ),
   "loss.tversky_alpha": Field(
-    0.3, "weight of false positives, of one", within(0, 1)
+    0.3,
+    "weight of false positives; 1 minus it goes to false negatives",
+    within(0, 1),
   ),
 }
 

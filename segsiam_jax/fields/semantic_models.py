@@ -12,34 +12,42 @@ from segsiam_jax.fields.encoders import (
 )
 
 _NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
-_REMAT = Field(False, "save memory, cost time")
+_REMAT = Field(False, "recompute activations: less memory, more time")
 _UNET = {
-  "model.encoder": Field("plain", "the contracting path", one_of(*ENCODERS)),
-  "model.depth": Field(4, "of 'plain': number of halvings", within(1, 8)),
+  "model.encoder": Field(
+    "plain", "encoder, the contracting path", one_of(*ENCODERS)
+  ),
+  "model.depth": Field(4, "for 'plain': number of halvings", within(1, 8)),
   "model.base_width": Field(
-    32, "of 'plain': channels of the first level", within(1)
+    32, "for 'plain': channels of the first level", within(1)
   ),
   "model.pool_depth": Field(
-    0, "of volumes: the first halving of their depth, too", within(0, 8)
+    0, "for volumes: the first level that also halves the depth", within(0, 8)
   ),
   "model.block": Field(
-    "plain", "pairs of convolutions", one_of("plain", "residual")
+    "plain", "kind of convolution block", one_of("plain", "residual")
   ),
   "model.decoder_channels": Field(
     (256,),
-    "coarsest first; () for a plain encoder's own, or 256 down to 16",
+    "decoder widths, coarsest first; () for the encoder's, or 256 down to 16",
     within(1),
     empty=True,
   ),
   "model.head_kernel": Field(
-    1, "width of the convolution that makes logits", one_of(1, 3)
+    1, "kernel size of the convolution that gives logits", one_of(1, 3)
   ),
   "model.norm": _NORM,
   "model.upsample": Field(
-    "transpose", "how to double", one_of("transpose", "resize", "nearest")
+    "transpose",
+    "how the decoder doubles the resolution",
+    one_of("transpose", "resize", "nearest"),
   ),
-  "model.deep_supervision": Field(False, "coarser levels make logits, too"),
-  "model.dropout": Field(0.0, "rate at the bottom", within(0, 0.99)),
+  "model.deep_supervision": Field(
+    False, "add auxiliary heads on coarser levels"
+  ),
+  "model.dropout": Field(
+    0.0, "dropout rate at the coarsest level", within(0, 0.99)
+  ),
   "model.remat": _REMAT,
 }
 
@@ -47,21 +55,25 @@ MODELS: dict[str, dict[str, Field]] = {
   "unet": _UNET
   | {
     "model.skips": Field(True, "concatenate the encoder's features"),
-    "model.attention": Field(False, "gates on the skip connections"),
+    "model.attention": Field(False, "attention gates on the skip connections"),
   },
   "unet_plus_plus": _UNET,
   "unet_paper": {
     "model.base_width": Field(64, "channels of the first level", within(1)),
-    "model.dropout": Field(0.5, "rate at the bottom", within(0, 0.99)),
+    "model.dropout": Field(
+      0.5, "dropout rate at the coarsest level", within(0, 0.99)
+    ),
     "model.remat": _REMAT,
   },
   "fcn": {
     "model.stride": Field(8, "FCN-32s, 16s or 8s", one_of(32, 16, 8)),
-    "model.learned_upsampling": Field(False, "train the 2x up-samplings"),
-    "model.at_once": Field(False, "scale pool4 and pool3, one stage"),
+    "model.learned_upsampling": Field(False, "train the 2x up-sampling layers"),
+    "model.at_once": Field(
+      False, "scale pool4 and pool3 to train in one stage"
+    ),
     "model.borders": Field(
       "padded",
-      "100 pixels around the image as the authors, or 'same' as most nets",
+      "100 pixels around the image as in the paper, or 'same' padding",
       one_of("padded", "same"),
     ),
     "model.width": Field(4096, "channels of fc6 and fc7", within(1)),
@@ -69,14 +81,20 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.norm": Field(
       "none", "normalisation", one_of("batch", "group", "none")
     ),
-    "model.dropout": Field(0.5, "rate after both", within(0, 0.99)),
+    "model.dropout": Field(
+      0.5, "dropout rate after fc6 and fc7", within(0, 0.99)
+    ),
   },
   "fcn_resnet": {
-    "model.encoder": Field("resnet50", "ResNets keep stride 8", one_of(*FIXED)),
-    "model.base_width": Field(
-      0, "channels of its first level; 0 for the published", within(0)
+    "model.encoder": Field(
+      "resnet50", "encoder; ResNets keep stride 8", one_of(*FIXED)
     ),
-    "model.auxiliary": Field(True, "a head on the last but one level, too"),
+    "model.base_width": Field(
+      0, "channels of its first level; 0 for the published width", within(0)
+    ),
+    "model.auxiliary": Field(
+      True, "add an auxiliary head on the second-last level"
+    ),
     "model.norm": _NORM,
     "model.remat": _REMAT,
   },
@@ -124,4 +142,4 @@ def _check_unet(config: ml_collections.ConfigDict, fail: Fail) -> None:
   if model.deep_supervision and times == 1:
     fail("model.deep_supervision", "one halving leaves no coarser level")
   if model.get("attention") and not model.skips:
-    fail("model.attention", "there are no skips for the gates to scale")
+    fail("model.attention", "needs config.model.skips=True")

@@ -35,120 +35,144 @@ FIELDS: dict[str, Field] = {
   ),
   "data.fit": Field(
     "resize",
-    "how images come to that size; 'crop' cuts the middle out, 'moments' "
+    "how to bring images to that size; 'crop' takes the centre, 'moments' "
     "centres and scales bright strokes",
     one_of("resize", "pad", "crop", "moments"),
   ),
   "data.class_names": Field(
-    ("",), "identities of the training split; filled in", empty=True
+    ("",), "identities of the training split; filled in by the run", empty=True
   ),
   "data.keep": Field(False, "keep prepared images in memory"),
   "data.singles": Field(
     "error",
-    "training identities of one image: refuse or drop them, or keep them to "
+    "training identities with one image: refuse or drop them, or keep them to "
     "differ from others",
     one_of("error", "drop", "keep"),
   ),
   "data.shared_identities": Field(
-    False, "allow identities in training and evaluation alike"
+    False, "allow identities in both the training and the evaluation split"
   ),
   "batch.kind": Field(
     "identities",
-    "pairs, triplets, P x K identities, N-way K-shot episodes, or examples",
+    "what a batch is made of",
     one_of("identities", "pairs", "triplets", "episodes", "examples"),
   ),
-  "batch.same_ratio": Field(0.5, "of pairs: share of same ones", within(0, 1)),
-  "batch.per_identity": Field(4, "of identities: K images each", within(2)),
-  "batch.ways": Field(5, "of episodes: N identities", within(2)),
-  "batch.shots": Field(1, "of episodes: K known images each", within(1)),
-  "batch.queries": Field(3, "of episodes: images to tell each", within(1)),
+  "batch.same_ratio": Field(0.5, "pairs: share of same ones", within(0, 1)),
+  "batch.per_identity": Field(4, "identities: K images each", within(2)),
+  "batch.ways": Field(5, "episodes: N identities", within(2)),
+  "batch.shots": Field(1, "episodes: K support images each", within(1)),
+  "batch.queries": Field(3, "episodes: query images each", within(1)),
   "batch.within_group": Field(
-    False, "negatives of one group (alphabet, family) where there are enough"
+    False, "take negatives from one group (alphabet, family) if it has enough"
   ),
   "batch.by_drawer": Field(
-    False, "of episodes: one person draws what is known, another what is asked"
+    False, "episodes: support images from one person, queries from another"
   ),
   "batch.mine_every": Field(
-    0, "steps between searches for the hardest negatives; 0 never", within(0)
+    0,
+    "steps between searches for the hardest negatives; 0 for never",
+    within(0),
   ),
   "batch.mine_count": Field(
-    5, "negatives that a search keeps of each image", within(1)
+    5, "negatives that a search keeps per image", within(1)
   ),
-  "augment.flip_left_right": Field(False, "mirror half of the images"),
-  "augment.rotate": Field(0.0, "largest angle in degrees", within(0, 180)),
-  "augment.shear": Field(0.0, "largest, of rows and columns", within(0, 1)),
+  "augment.flip_left_right": Field(
+    False, "flip half of the images horizontally"
+  ),
+  "augment.rotate": Field(0.0, "largest rotation in degrees", within(0, 180)),
+  "augment.shear": Field(
+    0.0, "largest shear of rows and columns", within(0, 1)
+  ),
   "augment.scale": Field(
     (1.0, 1.0),
-    "smallest, largest zoom of rows and columns",
+    "smallest and largest zoom of rows and columns",
     pair("two factors", 0.01, True, 100),
   ),
-  "augment.translate": Field(0.0, "largest shift, of the size", within(0, 1)),
-  "augment.chance": Field(1.0, "of each of these but flips", within(0, 1)),
-  "augment.elastic_sigma": Field(0.0, "pixels of bending", within(0, 1e4)),
-  "augment.elastic_grid": Field(4, "vectors a side", within(2, 1024)),
+  "augment.translate": Field(
+    0.0, "largest shift as a fraction of the size", within(0, 1)
+  ),
+  "augment.chance": Field(
+    1.0, "probability of each of these except flips", within(0, 1)
+  ),
+  "augment.elastic_sigma": Field(
+    0.0, "elastic deformation in pixels", within(0, 1e4)
+  ),
+  "augment.elastic_grid": Field(
+    4, "vectors per side of the elastic grid", within(2, 1024)
+  ),
   "augment.thickness": Field(
-    0.0, "largest change of strokes, in pixels", within(0, 1)
+    0.0, "largest change of stroke width in pixels", within(0, 1)
   ),
-  "augment.brightness": Field(0.0, "largest change, of 1", within(0, 1)),
+  "augment.brightness": Field(
+    0.0, "largest change; 1 is the full range", within(0, 1)
+  ),
   "augment.contrast": Field(
-    (1.0, 1.0), "smallest, largest factor", pair("two factors", 0, True, 1000)
+    (1.0, 1.0),
+    "smallest and largest factor",
+    pair("two factors", 0, True, 1000),
   ),
-  "augment.noise": Field(0.0, "largest sigma, of 1", within(0, 1)),
+  "augment.noise": Field(
+    0.0, "largest sigma; 1 is the full range", within(0, 1)
+  ),
   "augment.fill": Field(
-    "mirror", "what is beyond the border", one_of("mirror", "zero")
+    "mirror", "what lies beyond the border", one_of("mirror", "zero")
   ),
   "augment.turn": Field(
     "none",
-    "quarter turns and mirror images as new identities, or as new groups",
+    "use quarter turns and mirror images as new identities or groups",
     one_of("none", "identity", "group"),
   ),
   "match.window": Field(
-    2, "of head 'deformable': how far a place may move", within(0, 64)
+    2, "for head 'deformable': how far a place may move", within(0, 64)
   ),
   "match.stride": Field(
-    2, "of head 'deformable': one place of so many is matched", within(1)
+    2, "for head 'deformable': match every n-th place", within(1)
   ),
   "loss.memory_size": Field(
-    0, "embeddings of earlier batches to compare with", within(0)
+    0, "embeddings of earlier batches to compare with; 0 for none", within(0)
   ),
   "loss.memory_start": Field(
     0, "embeddings to see before the memory is used", within(0)
   ),
   "train.frozen_norm": Field(
-    False, "keep batch statistics, and drop nothing: for fine-tuning"
+    False, "for fine-tuning: keep batch statistics and turn dropout off"
   ),
   "eval.pairs": Field(
-    6000, "random pairs, where none are published", within(2, 10**7)
+    6000, "random pairs, if the data set publishes none", within(2, 10**7)
   ),
-  "eval.folds": Field(10, "that they are scored in", within(2, 1000)),
-  "eval.far": Field(
-    0.01, "false accept rate that the threshold is set for", within(0, 1)
-  ),
+  "eval.folds": Field(10, "folds of random pairs", within(2, 1000)),
+  "eval.far": Field(0.01, "false accept rate of the threshold", within(0, 1)),
   "eval.fars": Field(
-    (0.1, 0.01, 0.001), "where the true accept rate is told", within(0, 1)
+    (0.1, 0.01, 0.001),
+    "false accept rates at which the true accept rate is reported",
+    within(0, 1),
   ),
   "eval.ways": Field(5, "N of random episodes", within(2, 10**5)),
   "eval.shots": Field((1, 5), "K of random episodes", some(within(1, 1000))),
-  "eval.queries": Field(5, "of each identity in them", within(1, 1000)),
+  "eval.queries": Field(
+    5, "queries per identity in random episodes", within(1, 1000)
+  ),
   "eval.episodes": Field(
-    200, "random ones, where none are published", within(1, 10**6)
+    200, "random episodes, if the data set publishes none", within(1, 10**6)
   ),
   "eval.within_group": Field(
-    False, "different pairs and episodes are of one group"
+    False, "take different pairs and episodes from one group"
   ),
   "eval.views": Field(
     1,
-    "distorted views whose embeddings are averaged, or, of maps, the best of "
-    "which counts",
+    "distorted views whose embeddings are averaged; for maps, the best view "
+    "counts",
     within(1, 1000),
   ),
 }
 
 FIELDS |= siamese_losses.FIELDS | {
-  "predict.gallery": Field("", "file of known identities, to look in"),
+  "predict.gallery": Field("", "file of known identities to search"),
   "predict.enroll": Field(False, "add the inputs to the gallery instead"),
-  "predict.matches": Field(5, "identities told of each input", within(1)),
-  "predict.batch_size": Field(32, "images at once, all devices", within(1)),
+  "predict.matches": Field(5, "nearest identities listed per input", within(1)),
+  "predict.batch_size": Field(
+    32, "images per batch, over all devices", within(1)
+  ),
 }
 
 _NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
@@ -158,10 +182,10 @@ def _head(head: str, normalize: bool) -> dict[str, Field]:
   return {
     "model.head": Field(
       head,
-      "how two embeddings compare",
+      "how to compare two embeddings",
       one_of("euclidean", "sq_euclidean", "cosine", "learned", "deformable"),
     ),
-    "model.normalize": Field(normalize, "embeddings have norm 1"),
+    "model.normalize": Field(normalize, "scale embeddings to norm 1"),
   }
 
 
@@ -170,33 +194,35 @@ MODELS: dict[str, dict[str, Field]] = {
   "conv4": {
     "model.width": Field(64, "channels", within(1)),
     "model.embedding_size": Field(
-      0, "of a linear layer on top; 0 for none", within(0)
+      0, "size of a linear layer on top; 0 for none", within(0)
     ),
     "model.norm": _NORM,
   }
   | _head("euclidean", True),
-  "signet": {"model.dropout": Field(True, "0.3, 0.3 and 0.5")}
+  "signet": {"model.dropout": Field(True, "dropout rates 0.3, 0.3 and 0.5")}
   | _head("euclidean", False),
   "encoder": {
     "model.encoder": Field(
       "resnet18",
-      "architecture",
+      "encoder",
       one_of(*ENCODERS),
     ),
     "model.embedding_size": Field(
-      128, "of a linear layer on top; 0 for none", within(0)
+      128, "size of a linear layer on top; 0 for none", within(0)
     ),
     "model.norm": _NORM,
-    "model.remat": Field(False, "save memory, cost time"),
+    "model.remat": Field(
+      False, "recompute activations: less memory, more time"
+    ),
   }
   | _head("euclidean", True),
   "strokes": {
     "model.width": Field(48, "learned channels; 0 for none", within(0)),
     "model.depth": Field(2, "residual convolutions", within(0, 64)),
-    "model.directions": Field(8, "of edges", within(2, 360)),
+    "model.directions": Field(8, "number of edge directions", within(2, 360)),
     "model.equalize": Field(
       "no",
-      "spread ink evenly first: maps of that, or of the image, or both",
+      "spread ink evenly first; 'both' also keeps a map without it",
       one_of("no", "yes", "both"),
     ),
     "model.norm": _NORM,
@@ -220,7 +246,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("predict.enroll", "name the file with config.predict.gallery")
   used = [name for name in siamese_losses.LOSSES if loss[name]]
   if not used:
-    fail("loss.triplet", "no loss is left; give one a weight")
+    fail("loss.triplet", "all losses have weight 0; give one a weight")
   _check_batches(config, fail, used)
   learned = config.model.head == "learned"
   if loss.binary and not learned:

@@ -107,34 +107,44 @@ FIELDS: dict[str, Field] = {
   f"loss.{name}": Field(loss.weight, f"weight; compares {loss.of}", within(0))
   for name, loss in LOSSES.items()
 } | {
-  "loss.contrastive_margin": Field(1.0, "of different ones", within(0)),
-  "loss.contrastive_positive_margin": Field(0.0, "of same ones", within(0)),
-  "loss.contrastive_squared": Field(True, "square both terms"),
-  "loss.triplet_margin": Field(0.2, "in units of the distance", within(0)),
+  "loss.contrastive_margin": Field(1.0, "margin of different pairs", within(0)),
+  "loss.contrastive_positive_margin": Field(
+    0.0, "margin of same pairs", within(0)
+  ),
+  "loss.contrastive_squared": Field(True, "square both hinges"),
+  "loss.triplet_margin": Field(
+    0.2, "margin in units of the distance", within(0)
+  ),
   "loss.triplet_mining": Field(
     "hard",
-    "which of a batch's triplets; those of batch.kind = 'triplets' are given",
+    "triplets of a batch to use, unless batch.kind = 'triplets'",
     one_of("hard", "semi_hard", "all", "distance_weighted"),
   ),
-  "loss.triplet_soft": Field(False, "softplus in place of the hinge"),
+  "loss.triplet_soft": Field(False, "use softplus instead of the hinge"),
   "loss.triplet_average": Field(
     "valid",
-    "over all triplets, or those with a loss",
+    "average over all triplets, or those with a non-zero loss",
     one_of("valid", "active"),
   ),
   "loss.temperature": Field(
-    0.1, "of nt_xent and supervised_contrastive", within(1e-4)
+    0.1, "temperature of nt_xent and supervised_contrastive", within(1e-4)
   ),
-  "loss.multi_similarity_alpha": Field(2.0, "of same pairs", within(0)),
-  "loss.multi_similarity_beta": Field(50.0, "of different ones", within(0)),
+  "loss.multi_similarity_alpha": Field(2.0, "weight of same pairs", within(0)),
+  "loss.multi_similarity_beta": Field(
+    50.0, "weight of different pairs", within(0)
+  ),
   "loss.multi_similarity_base": Field(0.5, "lambda", within(-1, 1)),
   "loss.multi_similarity_epsilon": Field(
-    0.1, "of its mining; 0 for all pairs", within(0)
+    0.1, "margin of its mining; 0 for all pairs", within(0)
   ),
-  "loss.prototypical_temperature": Field(1.0, "of its softmax", within(1e-4)),
-  "loss.arcface_margin": Field(0.5, "in radians", within(0, 3.15)),
-  "loss.cosface_margin": Field(0.35, "0 is normalised softmax", within(0, 2)),
-  "loss.proxy_scale": Field(64.0, "of arcface and cosface", within(0)),
+  "loss.prototypical_temperature": Field(
+    1.0, "temperature of its softmax", within(1e-4)
+  ),
+  "loss.arcface_margin": Field(0.5, "margin in radians", within(0, 3.15)),
+  "loss.cosface_margin": Field(
+    0.35, "margin; 0 is the normalised softmax", within(0, 2)
+  ),
+  "loss.proxy_scale": Field(64.0, "scale of arcface and cosface", within(0)),
   "loss.proxy_anchor_margin": Field(0.1, "delta", within(0)),
   "loss.proxy_anchor_alpha": Field(32.0, "sharpness", within(0)),
 }

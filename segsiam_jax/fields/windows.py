@@ -6,23 +6,27 @@ from segsiam_jax.fields.base import Fail, Field, one_of, size, within
 
 FIELDS: dict[str, Field] = {
   "predict.window": Field(
-    (0, 0), "what images are predicted in; (0, 0) for whole images", size(0)
+    (0, 0), "size of windows; (0, 0) predicts whole images", size(0)
   ),
   "predict.overlap": Field(
-    0.5, "fraction of a window that the next one shares", within(0, 0.95)
+    0.5,
+    "smallest fraction of a window that overlaps with the next",
+    within(0, 0.95),
   ),
   "predict.blend": Field(
     "gaussian",
-    "how windows are added up: weighted by a Gaussian with a sigma of an "
+    "how windows are blended: weighted by a Gaussian with a sigma of an "
     "eighth, averaged, or a pixel from the window with the nearest center",
     one_of("gaussian", "constant", "center"),
   ),
   "predict.flips": Field(
     "",
-    "average over mirrored images: '', 'horizontal' or 'all' axes",
+    "flipped images to average over: '', 'horizontal' or 'all' axes",
     one_of("", "horizontal", "all"),
   ),
-  "predict.batch_size": Field(4, "windows at once, all devices", within(1)),
+  "predict.batch_size": Field(
+    4, "windows per batch, over all devices", within(1)
+  ),
 }
 
 
@@ -39,6 +43,6 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   if any(window) and data.fit == "resize":
     fail(
       "predict.window",
-      "windows show images at their own size, but data.fit = 'resize' trains "
-      "at another; where they are the same, set --config.data.fit=crop",
+      "windows show images at their own scale, but data.fit = 'resize' trains "
+      "at another; if both are the same, set --config.data.fit=crop",
     )

@@ -413,7 +413,7 @@ def test_drawing_names_what_it_shows():
   [
     ("data.buckets", ("64",), "HEIGHTxWIDTH, such as '800x1344', and '64'"),
     ("data.buckets", ("64x100",), "must be multiples of 32"),
-    ("data.buckets", (), "give one at least"),
+    ("data.buckets", (), "give at least one"),
     ("data.class_names", (), "a folder needs the names"),
     ("data.dir", "", "the folder that holds the images is needed"),
     ("eval.max_detections", 500, "returns model.max_detections = 16"),
