@@ -43,7 +43,7 @@ def test_defaults_are_valid(model):
     ("data.image_size", (4, 64), "halves it 4 times needs at least 16 pixels"),
     ("data.eval_image_size", (0, 64), "give as many as image_size has"),
     ("data.eval_image_size", (0, 0, 1), "give as many as image_size has"),
-    ("data.image_dtype", "uint16", "only the files of a folder"),
+    ("data.image_dtype", "uint16", "only folders have 16-bit files"),
     ("data.image_size", (1, 2, 3, 4), "for volumes"),
     ("data.image_size", (16, 64, 64), "only a folder has volumes"),
     ("predict.window", (64,), r"expected \(height, width\)"),

@@ -61,7 +61,7 @@ FIELDS: dict[str, Field] = {
   "train.ema_decay": Field(
     0.0,
     "decay of averaged parameters, at most (1 + n) / (10 + n) after n steps; 0 "
-    "none",
+    "turns averaging off",
     within(0, 0.999999),
   ),
   "train.log_every": Field(50, "steps between log lines", within(1)),
