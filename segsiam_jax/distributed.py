@@ -11,16 +11,20 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 
 from segsiam_jax import command_line
 from segsiam_jax.errors import Lost, Preempted, UserError, first_line
+from segsiam_jax.last_words import LastWords
 
 _logger = logging.getLogger(__name__)
 
 # Seconds until a silent process counts as dead.
 _SILENT = 30
+# Lives as long as the process.
+_words: list[LastWords] = []
 # What collectives, barriers and the service say of a process that is gone.
 _OF_OTHERS = re.compile(
   "gloo|nccl|heartbeat|coordination|barrier|connection|peer|another task"
@@ -46,6 +50,7 @@ def joined() -> Iterator[None]:
     yield
     return
   command_line.leave_at_once()
+  _words.append(LastWords(_leave))
   try:
     yield
   except (Preempted, Lost):
@@ -55,13 +60,17 @@ def joined() -> Iterator[None]:
     raise
 
 
+def _leave(text: str = "") -> NoReturn:
+  command_line.leave(Lost(_lost(text), exit_code=1))
+
+
 def leave_if_lost(error: Exception) -> None:
   """Ends the process at once, with one line, if an error is of another one.
 
   Call it before anything is closed: that would wait for the other process.
   """
   if jax.distributed.is_initialized() and (text := _of_another(error)):
-    command_line.leave(Lost(_lost(text), exit_code=1))
+    _leave(text)
 
 
 def _join() -> None:
@@ -84,10 +93,10 @@ def _join() -> None:
 
 
 def _lost(text: str) -> str:
+  told = f" ({' '.join(text.split())[:200]})" if text else ""
   return (
     "another process of this run has ended; its own messages say why, and "
-    "running all of them again goes on from the last checkpoint "
-    f"({' '.join(text.split())[:200]})"
+    f"running all of them again goes on from the last checkpoint{told}"
   )
 
 

@@ -173,16 +173,28 @@ def test_signals_stop_all_at_one_step(blobs, tmp_path, number, to, codes, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dies", "data"), [(1, {}), (1, {"workers": 1})])
-def test_the_others_end_when_a_process_dies(blobs, tmp_path, dies, data):
+@pytest.mark.parametrize(
+  ("dies", "number", "data"),
+  [
+    (0, signal.SIGKILL, {}),
+    (1, signal.SIGKILL, {}),
+    (0, signal.SIGKILL, {"workers": 1}),
+    # Silent, as where a machine has lost its network.
+    (1, signal.SIGSTOP, {}),
+  ],
+)
+def test_the_others_end_when_a_process_dies(
+  blobs, tmp_path, dies, number, data
+):
   """Within a minute, with one line."""
   running, _ = running_pair(tmp_path, blobs, data)
-  running[dies].kill()
-  running[dies].wait()
-  since = time.time()
-  other = running[1 - dies]
-  assert other.wait(timeout=60) == 1, logs_of(tmp_path)
-  assert time.time() - since < 60
+  running[dies].send_signal(number)
+  try:
+    assert running[1 - dies].wait(timeout=60) == 1, logs_of(tmp_path)
+  finally:
+    for process in running:
+      process.kill()
+      process.wait()
   log = logs_of(tmp_path)[1 - dies]
   after = [
     line

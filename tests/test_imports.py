@@ -30,6 +30,7 @@ LAYERS = (
     "parts",
     "config",
     "command_line",
+    "last_words",
     "process",
     "workdir_config",
   ),
