@@ -106,6 +106,7 @@ def make_task(
       base.row_keys(model_rng, rows, axis_name, numbers),
       train=True,
       mutable=list(model_state),
+      rngs={"dropout": base.dropout_key(augment_rng, batch, axis_name)},
     )
     # Nothing of a padding row counts, not even its background.
     sums = {
