@@ -212,7 +212,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
 def _instance(config: ml_collections.ConfigDict, train: bool) -> Opened:
   data, augment = config.data, config.augment
   split = data.train_split if train else data.eval_split
-  # Detectors of boxes alone have no such fields.
+  # Detectors of boxes only have no such fields.
   mask_size = data.get("mask_size", 0)
   folder = os.path.expanduser(data.dir)
   image_format = images.ImageFormat(data.channels)

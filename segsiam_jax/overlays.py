@@ -98,7 +98,7 @@ def draw_objects(
     boxes: (N, 4) (x1, y1, x2, y2) in pixels of the image.
     captions: N texts, '' for none.
     masks: N masks, each as (top, left, (h, w) bool) where it lies in the
-      image; None for boxes alone. They are taken one by one.
+      image; None for boxes only. They are taken one by one.
     zoom: every pixel is drawn as so many by so many: captions of small images
       would hide everything.
     alpha: opacity of the tint.

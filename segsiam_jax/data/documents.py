@@ -156,7 +156,7 @@ def _read_grey(path: pathlib.Path) -> np.ndarray:
 def _listed(
   path: pathlib.Path, folder: pathlib.Path, broken: Broken
 ) -> list[pathlib.Path]:
-  """The images of RVL-CDIP's lists: a path and its class a line."""
+  """The images of RVL-CDIP's lists: one path and its class per line."""
   finder, paths = listing.Finder(folder), {}
   for number, line in enumerate(text_files.read_text(path).split("\n"), 1):
     if not line.strip():

@@ -350,7 +350,7 @@ def check_disjoint(train: IdentitySource, test: IdentitySource) -> None:
 
 
 class Subset(IdentitySource):
-  """Some examples of a source; identities are numbered anew, without gaps."""
+  """Some examples of a source; identities are renumbered, without gaps."""
 
   def __init__(self, source: IdentitySource, indices: Sequence[int]):
     """Takes the examples in the order given.

@@ -74,7 +74,7 @@ def _celeb_a(record, features) -> tuple[int, str]:
 
 
 def _page(record, features) -> tuple[int, str]:
-  """Pages are numbered anew in every split; an id is split/page/copy."""
+  """Pages are renumbered in every split; an id is split/page/copy."""
   del features
   return int(record["page"]), record["id"].decode().rpartition("/")[0]
 

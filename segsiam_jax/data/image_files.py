@@ -160,7 +160,7 @@ def open_identity_folder(
   if not folder.is_dir():
     raise UserError(
       f"{folder}: no such folder; config.data.dir holds a folder for every "
-      "split, and that one a folder for every identity"
+      "split, which holds a folder for every identity"
     )
   people = sorted(
     path
@@ -204,7 +204,7 @@ def check_names(where: pathlib.Path, names: Sequence[str]) -> None:
   """Raises `UserError` where two names differ only in how they are written.
 
   They are one identity on file systems that ignore case, and most likely
-  everywhere: told apart, their images would be taught to differ.
+  everywhere. As two identities, their images would be trained to differ.
   """
   alike = collections.defaultdict(list)
   for name in names:

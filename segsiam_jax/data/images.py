@@ -289,7 +289,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-  """Most of an image's own range of brightness, brought to 0..255.
+  """Most of an image's own range of brightness, scaled to 0..255.
 
   The darkest and the brightest 0.2 % of the values are cut off. All channels
   are changed alike, so that colours stay.

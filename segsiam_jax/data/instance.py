@@ -162,7 +162,7 @@ class InstanceRows:
 def base_scale(
   size: Sequence[int], min_side: int, max_side: int, enlarge_only: bool = False
 ) -> float:
-  """What brings an image's shorter side to `min_side` (torchvision's rule).
+  """Factor that scales a shorter side to `min_side`, as in torchvision.
 
   Args:
     size: (height, width).

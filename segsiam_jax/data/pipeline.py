@@ -46,7 +46,8 @@ class Buckets(NamedTuple):
 class _ReadRows(grain.transforms.RandomMap):
   """Indices of a global batch -> this process's rows; -1 is a padding row.
 
-  Indices are (B,), or a dictionary of such, one a branch (see `element_spec`).
+  Indices are (B,), or a dictionary with one such array per branch (see
+  `element_spec`).
   """
 
   def __init__(self, source: Source, buckets: Buckets, share: slice):

@@ -79,7 +79,7 @@ def random_trials(
     index: of the source.
     ways: N identities an episode.
     shots: K examples of each in the support set.
-    queries: further examples of each to be told apart.
+    queries: further examples of each to classify.
     episodes: number of support sets.
     seed: of the choice.
     within_group: the identities of an episode are of one group.

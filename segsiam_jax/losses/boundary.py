@@ -1,4 +1,4 @@
-"""Losses and weights that look at distances to region boundaries."""
+"""Losses and weights based on distances to region boundaries."""
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +63,8 @@ def boundary_loss(
   """Predicted probability times signed distance to the labelled boundary.
 
   The mean over valid pixels of `p phi`, then over the classes that have
-  labelled pixels. It is negative for good predictions, and has a useless
-  minimum (an empty prediction) on its own: add it to a region loss.
+  labelled pixels. It is negative for good predictions. On its own it has a
+  useless minimum, the empty prediction, so add it to a region loss.
 
   Args:
     logits: `(B, *S, K)`.

@@ -2,7 +2,7 @@
 
 Static shapes throughout: what the papers' code gathers (sampled anchors,
 positive proposals) is marked by masks here. A loss of a batch is a
-`WeightedLoss` with one value and one weight an image: `.mean()` divides by the
+`WeightedLoss` with one value and one weight per image: `.mean()` divides by the
 number sampled in the whole batch, as torchvision and detectron2 do, and stays
 exact when the batch is spread over devices.
 
@@ -56,7 +56,7 @@ def smooth_l1_loss(
     where: `(*S)`, nonzero = count.
 
   Returns:
-    `(*S)` float32, one value a box; torch's `smooth_l1_loss(reduction="sum")`
+    `(*S)` float32, one value per box; torch's `smooth_l1_loss(reduction="sum")`
     is its sum.
 
   >>> smooth_l1_loss(jnp.array([0.0, 3.0]), jnp.array([0.5, 0.0])).item()
@@ -132,7 +132,7 @@ def rpn_loss(
     labels: `(B, A)` integers or bool, 1 for anchors on an object, 0 for
       background; anything where `sampled` is 0.
     target_deltas: `(B, A, 4)`, read where a label is 1.
-    sampled: `(B, A)`, nonzero for the anchors that count (256 an image).
+    sampled: `(B, A)`, nonzero for the anchors that count (256 per image).
     beta: of smooth L1.
 
   Returns:
@@ -183,10 +183,10 @@ def box_head_loss(
 
   Args:
     logits: `(B, R, C)`, class 0 is the background.
-    deltas: `(B, R, C, 4)` offsets a class, or `(B, R, 1, 4)` for all classes.
+    deltas: `(B, R, C, 4)` offsets per class, or `(B, R, 1, 4)` for all classes.
     labels: `(B, R)` classes; anything where `sampled` is 0.
     target_deltas: `(B, R, 4)`, read where a label is above 0.
-    sampled: `(B, R)`, nonzero for the proposals that count (512 an image).
+    sampled: `(B, R)`, nonzero for the proposals that count (512 per image).
     beta: of smooth L1.
 
   Returns:

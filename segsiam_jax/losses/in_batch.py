@@ -1,4 +1,4 @@
-"""Losses whose pairs and triplets are all those inside a batch.
+"""Losses over all pairs and triplets inside a batch.
 
 What is averaged here are pairs and triplets, not examples, and how many there
 are is known only after looking at the batch. So these losses return a
@@ -19,8 +19,8 @@ broadcasts: shapes that do not fit, and `num_anchors` outside [0, B], are a
 `ValueError`.
 
 Labels and ids of 64 bits stay distinct if they are NumPy arrays. Arguments of a
-compiled function have been cut to 32 bits by `jit`, unless x64 is on: number
-such labels anew with `segsiam_jax.ops.renumber` first.
+compiled function have been cut to 32 bits by `jit`, unless x64 is on: renumber
+such labels with `segsiam_jax.ops.renumber` first.
 
 A NaN in a row that counts makes every value NaN, also where a choice of pairs
 or triplets would pass over it.
@@ -87,7 +87,7 @@ def batch_triplet_loss(
     negative beyond the positive (Schroff et al., arXiv:1503.03832).
     `TripletSemiHardLoss` of tensorflow-addons is `distance="sq_euclidean",
     margin=1.0, semi_hard_fallback="easiest"`.
-  * "all": all triplets ("batch all" of Hermans et al.). Most are soon without
+  * "all": all triplets ("batch all" of Hermans et al.). Most soon have zero
     loss, so `average_over="active"` is customary. Takes O(B^3) time, O(B^2)
     memory.
   * "distance_weighted": all pairs of an anchor and a positive, each with a
@@ -97,8 +97,8 @@ def batch_triplet_loss(
   Nothing is normalised otherwise: pass `l2_normalize(embeddings)` for a margin
   on the unit sphere, as FaceNet and pytorch-metric-learning have it. Non-
   squared distances, the default, make collapse to a point less likely with
-  hard triplets (Hermans et al.). A loss that stays at `margin` is the sign of
-  that collapse.
+  hard triplets (Hermans et al.). A loss that stays at `margin` indicates that
+  collapse.
 
   Args:
     embeddings: `(B, D)`.

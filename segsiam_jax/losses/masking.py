@@ -21,7 +21,7 @@ def zero_padding(x: jax.Array, where: jax.Array | None) -> jax.Array:
     Same shape as `x`, float32.
 
   Raises:
-    ValueError: `where` has not the leading axes of `x`.
+    ValueError: `where` does not have the leading axes of `x`.
 
   >>> zero_padding(jnp.array([[1.0, 2.0], [jnp.nan, 3.0]]), jnp.array([1, 0]))
   Array([[1., 2.],
@@ -43,8 +43,8 @@ def zero_padding(x: jax.Array, where: jax.Array | None) -> jax.Array:
 def masked_logsumexp(x: jax.Array, mask: jax.Array, axis: int) -> jax.Array:
   """Log of the sum of exponentials of the entries that `mask` selects.
 
-  Of nothing it is about -1e38 rather than -inf, so that `softplus` of it is 0
-  and gradients are 0 rather than NaN.
+  With nothing selected it is about -1e38, not -inf, so that its `softplus` and
+  gradients are 0 rather than NaN.
 
   Args:
     x: `(..., N)` of any float dtype.

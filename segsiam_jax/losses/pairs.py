@@ -26,7 +26,7 @@ def contrastive_loss(
   half: bool = False,
   where: jax.Array | None = None,
 ) -> jax.Array:
-  """Pulls the same together and pushes others beyond a margin.
+  """Pulls same pairs together and pushes different ones beyond a margin.
 
   `same * max(0, d - positive_margin)^2 + (1 - same) * max(0, margin - d)^2`,
   where the squares go with `squared=False` and `half` halves the sum.
@@ -46,10 +46,10 @@ def contrastive_loss(
     distances: `(...)` non-negative, as from `paired_distances`. Take its
       "euclidean" with `squared=True`.
     same: `(...)` 1 or True for the same identity, 0 for another.
-    margin: distance beyond which different ones cost nothing. It must be
+    margin: distance beyond which different pairs have no loss. It must be
       within reach: unit vectors are at most 2 apart, and outputs of a
       D-dimensional sigmoid at most `sqrt(D)`.
-    positive_margin: distance within which the same cost nothing.
+    positive_margin: distance within which same pairs have no loss.
     squared: square both hinges.
     half: halve the loss.
     where: `(...)` mask, nonzero = count.
@@ -86,7 +86,7 @@ def triplet_loss(
   swap: bool = False,
   where: jax.Array | None = None,
 ) -> jax.Array:
-  """Wants the negative farther from the anchor than the positive by a margin.
+  """Pushes the negative farther from the anchor than the positive, by a margin.
 
   `max(0, d(a, p) - d(a, n) + margin)`. The defaults are FaceNet's (Schroff et
   al., arXiv:1503.03832, eq. 3), which expects vectors of norm 1 (see

@@ -117,7 +117,7 @@ def probabilities(pixels: Pixels, activation: Activation) -> jax.Array:
 def weigh(weights: jax.Array, values: jax.Array) -> jax.Array:
   """`weights * values` where 0 times infinity is 0; 0 times NaN is NaN.
 
-  So a class ruled out by a logit of -inf costs nothing where it has no target.
+  So a class ruled out by a logit of -inf adds no loss where it has no target.
   """
   return weights * jnp.where((weights == 0) & jnp.isinf(values), 0.0, values)
 
@@ -142,7 +142,7 @@ def safe_divide(
 ) -> jax.Array:
   """Quotient, or `default` (with zero gradient) where the denominator is 0.
 
-  NaN over 0 stays NaN: an input is, whether it weighs or not.
+  NaN over 0 stays NaN, whether the input has weight or not.
   """
   zero = denominator == 0
   quotient = numerator / jnp.where(zero, 1.0, denominator)
@@ -174,7 +174,7 @@ def average(
     `(B,)` float32; 0 for an image without valid entries.
 
   Raises:
-    ValueError: `pixel_weights` has not the leading axes of `losses`.
+    ValueError: `pixel_weights` does not have the leading axes of `losses`.
   """
   if pixel_weights is not None:
     pixel_weights = expand_trailing(

@@ -88,7 +88,7 @@ def region_weights(
     labelled: `(B, K)` labelled pixels.
     class_weights: as `dice_loss`, like the others.
     include_background: whether class 0 counts.
-    absent: what becomes of classes without labelled pixels.
+    absent: how to treat classes without labelled pixels.
 
   Returns:
     `(B, K)` float32.

@@ -9,7 +9,7 @@ a class nor the ignore label makes the loss NaN.
 Training minimises the mean of these values over the images of a batch, so
 that every image weighs the same, and one with nothing left to count takes part
 in it as 0. `torch.nn.CrossEntropyLoss` of a batch is the mean over the valid
-pixels of all images: the two differ where images have unlike numbers of valid
+pixels of all images: the two differ if images have different numbers of valid
 pixels (or sums of class weights).
 """
 

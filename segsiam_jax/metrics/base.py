@@ -74,7 +74,7 @@ class Mean(MetricState):
       where: weights of the leading axes of `values`; None for 1.
 
     Raises:
-      ValueError: `where` has not the leading axes of `values`.
+      ValueError: `where` lacks the leading axes of `values`.
     """
     values = jnp.asarray(values, jnp.float32)
     if where is None:

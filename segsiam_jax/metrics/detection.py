@@ -81,7 +81,7 @@ class GroundTruth:
   Attributes:
     boxes: `(N, 4)` (x1, y1, x2, y2) in pixels of the original image.
     classes: `(N,)` integers.
-    masks: N run-length encoded masks, or None for boxes alone.
+    masks: N run-length encoded masks, or None for boxes only.
     is_crowd: `(N,)` bool, or None where nothing is.
     areas: `(N,)` for the split by size, or None: of the masks, else of the
       boxes.
@@ -105,7 +105,7 @@ class Detections:
     boxes: `(M, 4)` (x1, y1, x2, y2) in pixels of the original image.
     classes: `(M,)` integers.
     scores: `(M,)`.
-    masks: M run-length encoded masks, or None for boxes alone.
+    masks: M run-length encoded masks, or None for boxes only.
   """
 
   boxes: np.ndarray

@@ -38,7 +38,7 @@ class PanopticQuality(MetricState):
     false_negative: `(K,)` int32, labelled segments without a match.
     class_names: K names for the table.
     things: the categories with instances; the others are stuff, one segment
-      an image.
+      per image.
 
   References:
     Kirillov et al., Panoptic Segmentation, arXiv:1801.00868; cocodataset's
@@ -97,7 +97,7 @@ class PanopticQuality(MetricState):
         belongs to no segment.
       prediction_instances: `(B, *S)` integers that tell instances of a
         category apart; any value where there is stuff. What 32 bits cannot
-        hold is numbered anew on the host; inside of compiled code it has lost
+        hold is renumbered on the host; inside of compiled code it has lost
         its upper bits before it comes here, unless x64 is on.
       labels: `(B, *S)` labelled categories.
       label_instances: `(B, *S)` integers, as `prediction_instances`.

@@ -15,7 +15,7 @@ Array = jax.Array
 class ConvBlock(nn.Module):
   """Two convolutions of width 3, each followed by norm and ReLU.
 
-  A residual block adds its input, brought to as many channels by a convolution
+  A residual block adds its input, projected to that width by a convolution
   of width 1, before the second ReLU (He et al. 2015, arXiv:1512.03385).
 
   Attributes:

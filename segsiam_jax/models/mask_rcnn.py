@@ -185,7 +185,7 @@ class MaskRCNN(nn.Module):
       targets: of training: `boxes` (B, N, 4) float32 in pixels, `classes`
         (B, N) int32 of 1 .. K - 1, `valid` (B, N), nonzero for objects that
         are there, and `masks` (B, N, M, M) in [0, 1], each filling its box.
-      keys: of training: (B,) typed keys, one a row of the global batch.
+      keys: of training: (B,) typed keys, one per row of the global batch.
       train: which of both; also use batch statistics.
 
     Returns:

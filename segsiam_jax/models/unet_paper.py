@@ -57,7 +57,7 @@ class UNetPaper(nn.Module):
     base_width: channels of the first level, 64 in the paper; they double at
       each of the four poolings.
     dropout: rate at the end of the contracting path; the paper gives none.
-    pad: 'mirror' continues an image of any size by its mirror image, as the
+    pad: 'mirror' reflection-pads an image of any size, as the
       overlap-tile strategy does at borders, so that it gets logits everywhere;
       'none' takes what `output_size` allows, and returns that many.
     remat: compute the blocks' activations anew in the backward pass.

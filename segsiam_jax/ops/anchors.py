@@ -83,8 +83,8 @@ def pyramid_anchors(
     aspect_ratios: of all levels.
 
   Returns:
-    One `(A, 4)` float32 array a level, see `grid_anchors`. A level's stride is
-    the image's size over its grid's, rounded down.
+    One `(A, 4)` float32 array per level, see `grid_anchors`. A level's stride
+    is the image's size over its grid's, rounded down.
 
   Raises:
     ValueError: not one of `sizes` for each of `grids`, or a grid without cells.

@@ -40,13 +40,13 @@ class Augmentation(NamedTuple):
     rotate: largest rotation either way, in degrees.
     translate: largest shift either way, as a fraction of height and width.
     elastic_sigma: standard deviation of the elastic displacements, in pixels.
-    elastic_grid: number of displacement vectors a side; they are interpolated
+    elastic_grid: number of displacement vectors per side; they are interpolated
       bicubically in between (U-Net: 3 by 3, sigma 10).
     brightness: largest addition either way, as a fraction of full range.
     contrast: smallest and largest contrast factor.
     noise: largest standard deviation of added noise, as a fraction of full
       range.
-    invert: share of images whose dark becomes bright.
+    invert: share of images whose brightness is inverted.
   """
 
   flip_left_right: bool = False
@@ -204,7 +204,7 @@ def elastic_field(
     key: decides the displacements.
     size: (height, width) of the field.
     sigma: standard deviation of the vectors on the coarse grid, in pixels.
-    grid: vectors a side; the field is bicubic between them.
+    grid: vectors per side; the field is bicubic between them.
 
   Returns:
     (height, width, 2) float32 displacements (dy, dx) in pixels.

@@ -21,8 +21,8 @@ def all_gather_batch(tree: PyTree, axis_name: str | None) -> PyTree:
 
   The mean over devices (`pmean`) of the gradients of that loss is its exact
   gradient: the transpose of the gather sums, for each slice, the cotangents
-  of all N devices, and the mean divides by N. Nothing is to be rescaled, and
-  no gradient to be stopped.
+  of all N devices, and the mean divides by N. Rescale nothing, and
+  stop no gradient.
 
   Args:
     tree: arrays `(B, ...)`.

@@ -21,12 +21,12 @@ _in_loop = contextvars.ContextVar("in_loop", default=False)
 
 @contextlib.contextmanager
 def in_loop() -> Iterator[None]:
-  """Trace what runs within a `lax` loop or conditional, gradients too, in this.
+  """Context in which to trace the body of a `lax` loop or conditional.
 
   There XLA on a CPU computes gradients of convolutions as they are written,
   without the fast routines for them: a kernel's takes 280 times as long. Within
-  this context they are written as convolutions that take the usual time. They
-  have no forward-mode derivatives then.
+  this context, gradients included, they are written as convolutions that take
+  the usual time. They then have no forward-mode derivatives.
   """
   token = _in_loop.set(True)
   try:
@@ -46,7 +46,7 @@ def conv_general_dilated(
 
   On a CPU a convolution of volumes is one of images: a slice and its neighbours
   become the channels of one image. XLA takes four to five times as long for its
-  own, forward and backward (3-D U-Net: 4.7 s a step against 1.0).
+  own, forward and backward (3-D U-Net: 4.7 s per step against 1.0).
 
   Args:
     lhs: (B, *S, C).

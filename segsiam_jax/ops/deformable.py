@@ -1,4 +1,4 @@
-"""Distances of feature maps that may be bent to fit one another.
+"""Distances of feature maps that may be deformed to fit one another.
 
 The image distortion model of handwriting recognition (Keysers et al.,
 "Deformation Models for Image Recognition", IEEE TPAMI 29(8), 2007), on
@@ -22,9 +22,9 @@ class Maps(NamedTuple):
   Attributes:
     shape: (height, width, channels) of a map.
     window: places that a match may be away: a disc's radius.
-    stride: every so many places of a map are matched, down and across.
+    stride: match every n-th place of a map, down and across.
     views: of an image in an embedding: itself, and others distorted.
-    parts: maps of a view, which are bent apart from one another.
+    parts: maps of a view, each deformed independently.
   """
 
   shape: tuple[int, int, int]
@@ -52,7 +52,7 @@ class Maps(NamedTuple):
 
 @flax.struct.dataclass
 class Deformation:
-  """What compares maps.
+  """How to compare maps.
 
   Attributes:
     penalty: () float32, cost of a match one place away.

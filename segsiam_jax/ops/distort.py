@@ -30,7 +30,7 @@ class Distortion(NamedTuple):
     chance: probability of each of rotation, two shears, two scales and two
       shifts (Koch et al. 2015: one half).
     elastic_sigma: standard deviation of the elastic displacements, in pixels.
-    elastic_grid: number of displacement vectors a side.
+    elastic_grid: number of displacement vectors per side.
     thickness: largest change of bright strokes either way: of 1, by a pixel on
       every side.
     brightness: largest addition either way, as a fraction of full range.

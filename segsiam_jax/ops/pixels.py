@@ -26,7 +26,7 @@ def valid_pixels(
     Boolean array of the shape of `labels`.
 
   Raises:
-    ValueError: `where` has not the leading axes of `labels`.
+    ValueError: `where` lacks the leading axes of `labels`.
 
   >>> labels = jnp.array([[0, 1, 255], [1, 1, 0]])
   >>> valid_pixels(labels, where=jnp.array([1.0, 0.0])).tolist()

@@ -156,7 +156,7 @@ def _interpolation(low, high, size, out, sampling_ratio, aligned):
     high: `(B, R)` where they end.
     size: `(B, R)` cells of the map.
     out: bins.
-    sampling_ratio: samples a bin.
+    sampling_ratio: samples per bin.
     aligned: see `roi_align`.
   """
   if aligned:

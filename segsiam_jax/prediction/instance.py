@@ -22,7 +22,7 @@ from segsiam_jax.tasks.detections import Found
 
 RESULTS_FILE = "results.json"
 IMAGES_FILE = "images.json"
-# Pictures of small images are enlarged to about so many pixels a side.
+# Pictures of small images are enlarged to about this many pixels per side.
 _PICTURE_SIDE = 512
 # Of larger images every second pixel, every third and so on is shown.
 _LARGEST_PICTURE = 2048

@@ -81,7 +81,7 @@ class FileScores(HostMetrics):
 
   Rows that are whole files are counted on the device by the task's
   `eval_step`. Of images that a row shows resized or padded, the row's
-  probabilities are brought to the file's size. Other images, and those that
+  probabilities are resized to the file's size. Other images, and those that
   are predicted in windows, are read and predicted anew, one after the other.
   """
 

@@ -37,7 +37,7 @@ class Predictor:
       config: of the run.
       checkpoint: its folder; '' for those of `with_weights`.
       row: shapes and dtypes of a row.
-      batch_size: rows at once, at least one a device; None for one row, which
+      batch_size: rows at once, at least one per device; None for one row, which
         one device works on.
     """
     devices = runtime.all_devices(local=True)

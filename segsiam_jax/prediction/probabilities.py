@@ -124,7 +124,7 @@ class Probabilities:
   def at_own_size(
     self, probabilities: np.ndarray, size: tuple[int, ...]
   ) -> Iterator[tuple[int, np.ndarray]]:
-    """What the model says of an image's row, brought to the image's size.
+    """What the model predicts for an image's row, resized to the image's size.
 
     Args:
       probabilities: (*S, K) float32 of the row, or with a `fit` of 'crop' of

@@ -41,7 +41,7 @@ class Found(NamedTuple):
     size: Sequence[int],
     original_size: Sequence[int],
   ) -> "Found":
-    """A row of `Task.predict`, brought to the size of the image's file.
+    """A row of `Task.predict`, resized to the size of the image's file.
 
     Args:
       row: boxes (D, 4), classes, scores and valid (D,), perhaps masks
@@ -133,7 +133,7 @@ class InstanceMetrics(HostMetrics):
       source: of the split: `annotations(index)` and `category_ids`.
       class_names: of the classes from 1 on.
       max_detections: see `CocoAveragePrecision`.
-      masks: whether the model finds masks, or boxes alone.
+      masks: whether the model finds masks, or boxes only.
     """
     self._source, self._masks = source, masks
     self._empty = functools.partial(

@@ -21,7 +21,7 @@ class Embedded(NamedTuple):
   """The examples of a global batch, the branches of a row side by side.
 
   Attributes:
-    embeddings: (B * M, D) float32, M branches a row.
+    embeddings: (B * M, D) float32, M branches per row.
     labels: (B * M,) int32 identities.
     contents: (B * M,) int32, equal for exact copies.
     where: (B * M,) float32, 0 for padding.
