@@ -47,6 +47,14 @@ ENCODERS: dict[str, Encoder] = {
     takes=("norm", "depth", "base_width", "residual", "pool_depth"),
   ),
   **{f"resnet{depth}": _resnet(depth) for depth in (10, 18, 34, 50, 101)},
+  **{
+    f"convnext_{size}": Encoder(
+      "segsiam_jax.models.convnext:ConvNeXt",
+      {"size": size},
+      strides=(4, 8, 16, 32),
+    )
+    for size in ("tiny", "small", "base", "large")
+  },
   "vgg16": Encoder(_VGG, {}, ("base_width",), _VGG_STRIDES),
   "vgg16_bn": Encoder(_VGG, {}, ("norm", "base_width"), _VGG_STRIDES),
 }

@@ -75,11 +75,61 @@ def fcn_module(modules: tuple[str, ...]) -> str:
   return f"{_FCN_HEADS[part]}.{_FCN_PARTS[rest[0]]}"
 
 
+_NEXT = {
+  "depthwise": "block.0",
+  "norm": "block.2",
+  "expand": "block.3",
+  "reduce": "block.5",
+  "layer_scale": "layer_scale",
+}
+
+
+def convnext_module(modules: tuple[str, ...]) -> str:
+  """Our name of a ConvNeXt's module -> torchvision's.
+
+  >>> convnext_module(("stage1_0", "expand")), convnext_module(("down1",))
+  ('features.3.0.block.3', 'features.2.1')
+  """
+  part, *rest = modules
+  if part.startswith("stem"):
+    return f"features.0.{int(part == 'stem_norm')}"
+  if part.startswith("down"):
+    stage = int(part[len("down")])
+    return f"features.{2 * stage}.{int(not part.endswith('_norm'))}"
+  stage, index = part.removeprefix("stage").split("_")
+  return f"features.{2 * int(stage) + 1}.{index}.{_NEXT[rest[0]]}"
+
+
+def _read_scales(state_dict: StateDict) -> StateDict:
+  """Layer scales as layers with a weight (C,)."""
+  return {
+    f"{key}.weight" if key.endswith("layer_scale") else key: value.ravel()
+    if key.endswith("layer_scale")
+    else value
+    for key, value in state_dict.items()
+  }
+
+
+def _write_scales(state_dict: StateDict) -> StateDict:
+  suffix = "layer_scale.weight"
+  return {
+    key.removesuffix(".weight") if key.endswith(suffix) else key: value[
+      :, None, None
+    ]
+    if key.endswith(suffix)
+    else value
+    for key, value in state_dict.items()
+  }
+
+
 def _classifier(key: str) -> bool:
   return key.startswith(("fc.", "classifier."))
 
 
 RESNET = Family(resnet_module, "conv1", _classifier)
+CONVNEXT = Family(
+  convnext_module, "features.0.0", _classifier, _read_scales, _write_scales
+)
 VGG16 = Family(vgg_module, "features.0", _classifier)
 VGG16_BN = Family(
   functools.partial(vgg_module, batch_norm=True), "features.0", _classifier
@@ -116,6 +166,16 @@ def resnet_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
   return to_state_dict(variables, RESNET)
 
 
+def convnext(state_dict: StateDict, template: PyTree) -> PyTree:
+  """Variables of a `ConvNeXt` from torchvision's; its classifier is left."""
+  return to_variables(state_dict, template, CONVNEXT)
+
+
+def convnext_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
+  """torchvision's names and layout; without a classifier."""
+  return to_state_dict(variables, CONVNEXT)
+
+
 def vgg16_state_dict(variables: PyTree) -> dict[str, np.ndarray]:
   """torchvision's names and layout; without a classifier."""
   return to_state_dict(variables, _vgg(variables))
@@ -146,6 +206,12 @@ def _vgg16_family(params: PyTree) -> Family | None:
 
 # Of encoders.
 FORMATS = [
+  Format(
+    "torchvision's ConvNeXt",
+    lambda keys: "features.1.0.layer_scale" in keys,
+    in_encoders(CONVNEXT, "stage0_0"),
+    "models with the same ConvNeXt as encoder",
+  ),
   Format(
     "torchvision's ResNet",
     lambda keys: {"conv1.weight", "layer1.0.conv1.weight"} <= set(keys),

@@ -15,7 +15,7 @@ from segsiam_jax.ops import augment
 from segsiam_jax.tasks import base
 from segsiam_jax.tasks.detections import Found, InstanceMetrics
 
-# Pictures of small images are enlarged to about so many pixels a side.
+# Pictures of small images are enlarged to about this many pixels per side.
 _PICTURE_SIDE = 320
 
 
@@ -48,7 +48,7 @@ def make_task(
     element_spec: of a batch of one of the buckets: image (B, H, W, C) uint8,
       size and original_size (B, 2) int32, boxes (B, N, 4) float32, classes
       (B, N) int32, valid (B, N) bool, masks (B, N, M, M) uint8 unless there
-      are boxes alone, left_out (B,) int32 and mask (B,) float32.
+      are boxes only, left_out (B,) int32 and mask (B,) float32.
     axis_name: the pmap axis, or None under jit.
   """
   class_names = tuple(config.data.class_names)

@@ -16,7 +16,7 @@ def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
   noise = random.standard_normal(shape).astype(np.float32)
   if key.endswith("running_var"):
     return np.exp(0.2 * noise)
-  if key.endswith(("running_mean", "bias")):
+  if key.endswith(("running_mean", "bias", "layer_scale")):
     return 0.1 * noise
   if len(shape) < 2:  # the scale of a norm
     return 0.6 + 0.1 * noise

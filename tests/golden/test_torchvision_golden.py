@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segsiam_jax.models.convnext import ConvNeXt
 from segsiam_jax.models.fcn import FCNResNet
 from segsiam_jax.models.resnet import ResNet
 from segsiam_jax.models.vgg import VGG16
@@ -52,6 +53,20 @@ def test_resnet_features(depth):
     np.testing.assert_allclose(sampled(feature), stored, atol=1e-4)
     assert feature.shape[-1] == model.channels[stage]
     assert feature.shape[1] == -(-SIZE[0] // model.strides[stage])
+
+
+def test_convnext_features():
+  model = ConvNeXt("tiny")
+  template = shapes(model)
+  # torchvision's 28,589,128 without its classifier.
+  assert sum(leaf.size for leaf in jax.tree.leaves(template)) == 27_818_592
+  state_dict = state_dict_of(template, torchvision.convnext_state_dict)
+  features = outputs(model, torchvision.convnext(state_dict, template))
+  for stage, feature in enumerate(features):
+    stored = STORED[f"convnext_tiny/{stage}"]
+    np.testing.assert_allclose(sampled(feature), stored, atol=1e-4)
+    assert feature.shape[-1] == model.channels[stage]
+    assert feature.shape[1] == SIZE[0] // model.strides[stage]
 
 
 def test_vgg16_features():

@@ -50,6 +50,13 @@ def main() -> None:
       outputs[f"vgg16/{index}"] = sampled(feature)
     feature = layer(feature)
   outputs["vgg16/last"] = sampled(feature)
+  feature = x
+  for index, layer in enumerate(
+    filled(torchvision.models.convnext_tiny(weights=None)).features
+  ):
+    feature = layer(feature)
+    if index % 2:
+      outputs[f"convnext_tiny/{index // 2}"] = sampled(feature)
   fcn = filled(
     torchvision.models.segmentation.fcn_resnet50(
       weights=None, weights_backbone=None, aux_loss=True

@@ -5,7 +5,13 @@ import pytest
 
 from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.models.encoders import make_encoder
+from segsiam_jax.models.fcn import FCNResNet
 from segsiam_jax.models.plain import PlainEncoder
+from segsiam_jax.models.towers import EncoderTower
+from segsiam_jax.models.unet import UNet, UNetPlusPlus
+
+# Other sizes of ConvNeXt are more of the same.
+NAMES = sorted({*ENCODERS} - {"convnext_small", "convnext_large"})
 
 
 def shapes(model, size, train=False):
@@ -15,7 +21,7 @@ def shapes(model, size, train=False):
   )
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_channels_and_strides_are_those_of_the_maps(name):
   model = make_encoder(name, dtype=jnp.bfloat16)
   features, variables = shapes(model, (64, 96, 5))
@@ -30,14 +36,14 @@ def test_channels_and_strides_are_those_of_the_maps(name):
     assert leaf.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_norm_and_remat_leave_the_parameters_names(name):
   _, usual = shapes(make_encoder(name), (32, 32, 3))
   _, saving = shapes(make_encoder(name, remat=True), (32, 32, 3), train=True)
   assert jax.tree.map(jnp.shape, usual) == jax.tree.map(jnp.shape, saving)
   _, grouped = shapes(make_encoder(name, norm="group"), (32, 32, 3))
   assert "batch_stats" not in grouped
-  assert ("batch_stats" in usual) == (name != "vgg16")
+  assert ("batch_stats" in usual) == ("norm" in ENCODERS[name].takes)
 
 
 def test_unknown_names_and_options():
@@ -109,3 +115,34 @@ def test_every_kind_of_encoder_recomputes_when_told(name):
     )
 
   assert "remat" in programme(True) and "remat" not in programme(False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "model",
+  [
+    UNet(2, "convnext_tiny"),
+    UNetPlusPlus(2, "convnext_tiny"),
+    FCNResNet(2, "convnext_tiny"),
+    EncoderTower("convnext_tiny"),
+  ],
+  ids=lambda model: type(model).__name__,
+)
+def test_convnext_trains_in_every_model(model, rng):
+  images = jnp.asarray(rng.normal(size=(2, 64, 64, 3)), jnp.float32)
+  variables = jax.jit(model.init)(jax.random.key(0), images)
+
+  def loss(params):
+    outputs, _ = model.apply(
+      {**variables, "params": params},
+      images,
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.key(1)},
+    )
+    return sum(jnp.square(leaf).mean() for leaf in jax.tree.leaves(outputs))
+
+  gradients = jax.jit(jax.grad(loss))(variables["params"])
+  for leaf in jax.tree.leaves(gradients["encoder"]):
+    assert np.isfinite(leaf).all()
+  assert np.any(gradients["encoder"]["stem"]["kernel"])

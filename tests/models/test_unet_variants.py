@@ -45,14 +45,18 @@ def test_published_parameter_counts(model, expected):
 
 
 @pytest.mark.parametrize("model", [UNet, UNetPlusPlus])
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+  "encoder", sorted({*ENCODERS} - {"convnext_small", "convnext_large"})
+)
 def test_every_encoder_gives_logits_of_the_image_s_size(model, encoder):
   logits, variables = shapes(
     model(2, encoder, deep_supervision=True), (2, 33, 65, 1)
   )
   # All levels but the image's own make logits.
-  levels = {UNet: 3 if encoder == "plain" else 4, UNetPlusPlus: 3}[model]
-  levels += model is UNetPlusPlus and encoder.startswith("vgg")
+  levels = 3 if encoder == "plain" else 4
+  if model is UNetPlusPlus:
+    # Of a plain encoder of depth 4: 1, 2, 4, 8, 16.
+    levels = len(ENCODERS[encoder].strides or range(5)) - 2
   assert len(logits.auxiliary) == levels
   for each in logits:
     for leaf in jax.tree.leaves(each):
