@@ -1,4 +1,4 @@
-"""What the documents say about imports is true, and complete."""
+"""What the docs say about imports is true, complete and said once."""
 
 import pathlib
 import re
@@ -18,6 +18,12 @@ def test_import_lines_work(page):
     exec(line, {})
 
 
+def test_every_import_is_listed_once():
+  lines = [line for page in PAGES for line in IMPORT.findall(page.read_text())]
+  assert lines
+  assert not {line for line in lines if lines.count(line) > 1}
+
+
 @pytest.mark.parametrize("package", [losses, metrics])
 def test_every_public_name_is_in_the_readme(package):
   text = " ".join(IMPORT.findall((ROOT / "README.md").read_text()))
@@ -28,7 +34,7 @@ def test_every_public_name_is_in_the_readme(package):
     if not name.startswith("_")
     and getattr(value, "__module__", "").startswith("segsiam_jax")
   }
-  # Results are told of beside the functions that return them.
+  # Results are documented with the functions that return them.
   results = {
     name
     for name in public
