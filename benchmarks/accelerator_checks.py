@@ -22,7 +22,7 @@ from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.state import create_state
 from segsiam_jax.tasks import semantic
 from tests.public_functions import trials
-from tests.test_public_functions import TABLES
+from tests.public_functions_tables import TABLES
 
 
 class Check(NamedTuple):

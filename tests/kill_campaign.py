@@ -17,7 +17,7 @@ import time
 from typing import NamedTuple
 
 from tests.conftest import write_blobs
-from tests.test_train import Run, assert_equal, read_metrics, restored
+from tests.train_runs import Run, assert_equal, read_metrics, restored
 
 STEPS = 60
 # A log line, a save and an evaluation seldom fall together.

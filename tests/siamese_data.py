@@ -1,4 +1,4 @@
-"""A folder of identities that a tiny tower tells apart, and its config."""
+"""Identities: folders that a tiny tower tells apart, numbers, and scores."""
 
 import pathlib
 
@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.config import default_config
+from segsiam_jax.data import identities
+from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
 
 
 def write_identities(folder: pathlib.Path, names, images: int, seed: int):
@@ -60,3 +62,43 @@ def make_siamese_config(root: pathlib.Path, model: str = "conv4"):
   config.eval.queries = 2
   config.eval.episodes = 20
   return config
+
+
+class Numbers(identities.IdentitySource):
+  """`image` is the example's index in one pixel."""
+
+  def __init__(self, labels, groups=None, contents=None, names=None):
+    self.labels = np.asarray(labels)
+    self.groups = (
+      np.zeros_like(self.labels) if groups is None else np.asarray(groups)
+    )
+    self.contents = contents
+    self.class_names = names or tuple(
+      f"n{label}" for label in range(self.labels.max() + 1)
+    )
+
+  def __len__(self):
+    return len(self.labels)
+
+  def __getitem__(self, index):
+    return {
+      "image": np.full((1, 1, 1), index, np.uint8),
+      "label": int(self.labels[index]),
+      "group": int(self.groups[index]),
+      "id": str(index),
+    }
+
+
+def scores_of(protocol, embeddings, far=0.1):
+  """Metrics of embeddings by a protocol."""
+  state = SiameseMetrics(protocol, "euclidean", far, (0.1,))
+  rows = np.arange(len(protocol.labels))
+  # In batches, the last one padded, as evaluation has them.
+  for start in range(0, len(rows), 7):
+    part = np.resize(rows[start : start + 7], 7)
+    mask = np.arange(7) < len(rows[start : start + 7])
+    state.add(
+      {"index": np.where(mask, part, -1), "mask": mask.astype(np.float32)},
+      {"embeddings": np.asarray(embeddings, np.float32)[part]},
+    )
+  return state.gather().compute()

@@ -12,9 +12,9 @@ from segsiam_jax.errors import UserError
 from segsiam_jax.fields.siamese_losses import LOSSES as SIAMESE_LOSSES
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.state import create_state
+from tests.cells import make_config, write_cells
 from tests.conftest import make_tiny_config
 from tests.siamese_data import make_siamese_config, write_splits
-from tests.tasks.test_instance import make_config, write_cells
 
 
 def first_batch(config):

@@ -7,9 +7,9 @@ from segsiam_jax import inputs, runs, runtime
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.state import TrainState
+from tests.cells import make_config, write_cells
 from tests.conftest import make_tiny_config
 from tests.siamese_data import make_siamese_config, write_splits
-from tests.tasks.test_instance import make_config, write_cells
 
 
 def semantic(root, blobs):

@@ -17,10 +17,9 @@ from segsiam_jax.models.mask_rcnn import MaskRCNN
 from segsiam_jax.state import create_state, make_optimizer
 from segsiam_jax.tasks.detections import Found
 from segsiam_jax.tasks.siamese_metrics import require_finite_rows
+from tests.cells import SMALL, make_config, write_cells
 from tests.conftest import make_tiny_config
-from tests.models.test_mask_rcnn import SMALL
 from tests.siamese_data import make_siamese_config, write_splits
-from tests.tasks.test_instance import make_config, write_cells
 
 
 def saved_steps(workdir):

@@ -100,3 +100,22 @@ def test_importing_the_losses_is_light():
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert done.stdout.strip() == "[]"
+
+
+def test_tests_do_not_import_tests():
+  """What several need is in modules of its own beside them."""
+  for folder in ("tests", "benchmarks"):
+    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+      for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+          names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+          names = [alias.name for alias in node.names]
+        for name in names:
+          parts = name.split(".")
+          is_test = any(part.startswith("test_") for part in parts[1:-1])
+          is_test |= (ROOT.parent / f"{'/'.join(parts)}.py").exists() and (
+            parts[-1].startswith("test_")
+          )
+          assert not (parts[0] == "tests" and is_test), f"{path}: {name}"

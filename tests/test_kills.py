@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from tests import kill_campaign
-from tests.test_train import Run
+from tests.train_runs import Run
 
 
 @pytest.mark.slow

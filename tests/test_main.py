@@ -1,7 +1,6 @@
 """The command line: exit codes and one clear line."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.train_runs import ROOT, fails
 
 CONFIG = """
 from tests.conftest import make_tiny_config
@@ -44,16 +43,6 @@ def run(blobs, tmp_path):
   run.config, run.data = f"--config={config}", data
   run.workdir = tmp_path / "run"
   return run
-
-
-def fails(result, *words):
-  code, stderr = result
-  assert code == 2, stderr
-  lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
-  assert len(lines) == 1, stderr
-  assert "Traceback" not in stderr
-  for word in words:
-    assert word in lines[0]
 
 
 def test_flags(run):

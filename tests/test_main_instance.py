@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_main import ROOT, fails
+from tests.train_runs import ROOT, fails
 
 
 def write_folder(root):

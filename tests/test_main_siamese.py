@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.siamese_data import write_identities, write_splits
-from tests.test_main import ROOT, fails
+from tests.train_runs import ROOT, fails
 
 CONFIG = """
 from tests.siamese_data import make_siamese_config

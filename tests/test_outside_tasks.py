@@ -10,10 +10,10 @@ import pytest
 
 from segsiam_jax import evaluate, predict, train
 from segsiam_jax.config import validate
+from tests.cells import make_config as make_instance_config
+from tests.cells import write_cells
 from tests.scenes import read_pages
 from tests.siamese_data import make_siamese_config, write_splits
-from tests.tasks.test_instance import make_config as make_instance_config
-from tests.tasks.test_instance import write_cells
 
 
 @pytest.mark.slow

@@ -10,18 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from tests import public_functions_detection as detection
-from tests import public_functions_identification as identification
-from tests import public_functions_metric_learning as metric_learning
-from tests import public_functions_segmentation as segmentation
 from tests.public_functions import (
   WRONG_SHAPES,
   is_floating,
   public_functions,
   trials,
 )
+from tests.public_functions_tables import TABLES
 
-TABLES = (metric_learning, identification, segmentation, detection)
 TRIALS = [trial for table in TABLES for trial in trials(table.CASES)]
 # Numbers that no 32 bits hold apart.
 WIDE = {

@@ -13,7 +13,7 @@ from segsiam_jax import checkpoint, evaluate, predict, resuming, train
 from segsiam_jax.data import pipeline, readers
 from segsiam_jax.errors import Preempted, UserError
 from tests.conftest import make_tiny_config
-from tests.test_train import assert_equal, read_metrics
+from tests.train_runs import assert_equal, read_metrics
 
 
 def timeless(workdir):

@@ -9,9 +9,9 @@ import pytest
 from segsiam_jax import evaluate, hard_negatives, train
 from segsiam_jax.checkpoint import Checkpointer
 from segsiam_jax.errors import Preempted, UserError
-from tests import test_steps
+from tests import step_runs
 from tests.siamese_data import make_siamese_config, write_splits
-from tests.test_train import assert_equal
+from tests.train_runs import assert_equal
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def variant(config, kind):
 
 def check(config):
   """One loss curve: of one device, of four, under jit and under pmap."""
-  reference = test_steps.train(config, num_devices=1)
+  reference = step_runs.train(config, num_devices=1)
   assert reference[1][-1]["loss"] != reference[1][0]["loss"]
   for backend in ("jit", "pmap"):
-    state, history, _ = test_steps.train(config, 4, backend)
+    state, history, _ = step_runs.train(config, 4, backend)
     for ours, theirs in zip(history, reference[1], strict=True):
       assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
-    test_steps.assert_close(state, reference[0], rtol=1e-3)
+    step_runs.assert_close(state, reference[0], rtol=1e-3)
 
 
 def test_batch_hard_agrees_over_devices_and_backends(batch_hard):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from segsiam_jax import runtime
-from tests.test_train import ROOT, Run, read_metrics
+from tests.train_runs import ROOT, Run, read_metrics
 
 
 def wait_until(condition, seconds=60):

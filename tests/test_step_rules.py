@@ -15,9 +15,9 @@ from segsiam_jax.metrics.base import Mean, compute_all, widen
 from segsiam_jax.models import layers, towers
 from segsiam_jax.state import create_state
 from segsiam_jax.tasks import base
-from tests import test_steps
+from tests import step_runs
+from tests.cells import make_config, write_cells
 from tests.siamese_data import make_siamese_config, write_splits
-from tests.tasks.test_instance import make_config, write_cells
 
 
 def line_task(axis_name=None):
@@ -136,7 +136,7 @@ def test_steps_that_are_not_finite_are_counted(numbers):
 
 def moved(config, frozen):
   """Names of the batch statistics that training has changed, or not."""
-  state, *_ = test_steps.train(config, 1, frozen=frozen)
+  state, *_ = step_runs.train(config, 1, frozen=frozen)
   fresh = {"mean": 0.0, "var": 1.0}
   changed, kept = set(), set()
   for path, leaf in jax.tree_util.tree_flatten_with_path(

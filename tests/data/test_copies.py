@@ -6,8 +6,7 @@ import pytest
 from segsiam_jax.data import identities, sampling, trial_plans
 from segsiam_jax.data.protocol import make_protocol
 from segsiam_jax.errors import UserError
-from tests.data.test_identities import Numbers
-from tests.tasks.test_published_protocols import scores_of
+from tests.siamese_data import Numbers, scores_of
 
 
 def stored_four_times(identity_count=12, images=3):

@@ -3,31 +3,7 @@ import pytest
 
 from segsiam_jax.data import identities, trial_plans
 from segsiam_jax.errors import UserError
-
-
-class Numbers(identities.IdentitySource):
-  """`image` is the example's index in one pixel."""
-
-  def __init__(self, labels, groups=None, contents=None, names=None):
-    self.labels = np.asarray(labels)
-    self.groups = (
-      np.zeros_like(self.labels) if groups is None else np.asarray(groups)
-    )
-    self.contents = contents
-    self.class_names = names or tuple(
-      f"n{label}" for label in range(self.labels.max() + 1)
-    )
-
-  def __len__(self):
-    return len(self.labels)
-
-  def __getitem__(self, index):
-    return {
-      "image": np.full((1, 1, 1), index, np.uint8),
-      "label": int(self.labels[index]),
-      "group": int(self.groups[index]),
-      "id": str(index),
-    }
+from tests.siamese_data import Numbers
 
 
 def test_index_knows_members_and_groups():

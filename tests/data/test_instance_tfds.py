@@ -11,7 +11,7 @@ from segsiam_jax.data import instance_tfds
 from segsiam_jax.data.builders import digit_scenes
 from segsiam_jax.data.builders.digits import png
 from segsiam_jax.errors import UserError
-from tests.data.test_adapters import fake, prepare
+from tests.data.tfds_fakes import fake, prepare
 
 IMAGE = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
 BOX = tfds.features.BBox(ymin=0.1, xmin=0.2, ymax=0.5, xmax=0.6)

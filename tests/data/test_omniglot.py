@@ -4,7 +4,6 @@ SEGSIAM_JAX_DATA names a folder with omniglot/images_background_small1.zip,
 omniglot/one_shot_runs/ and so on.
 """
 
-import io
 import os
 import pathlib
 import pickle
@@ -12,28 +11,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from segsiam_jax.data import identities, omniglot
 from segsiam_jax.errors import UserError
+from tests.data.omniglot_files import bit_png, drawing, write_runs
 
 ALPHABETS = {"Braille": 2, "Angelic": 1, "Greek": 3}
 DRAWERS = 4
-
-
-def drawing(number):
-  """1-bit PNG as in Omniglot: paper 1, ink 0; (bytes, where ink is)."""
-  rng = np.random.default_rng(number)
-  ink = np.zeros((105, 105), bool)
-  y, x = rng.integers(5, 90, size=2)
-  ink[y : y + 10, x : x + 3] = True
-  return bit_png(~ink), ink
-
-
-def bit_png(paper):
-  buffer = io.BytesIO()
-  Image.fromarray(paper).save(buffer, "PNG")
-  return buffer.getvalue()
 
 
 def character_files():
@@ -140,30 +124,6 @@ def test_it_travels_to_reading_processes(folder):
   source = omniglot.open_omniglot(folder, "small1")
   again = pickle.loads(pickle.dumps(source))
   np.testing.assert_array_equal(again[7]["image"], source[7]["image"])
-
-
-def write_runs(root, runs=2, ways=3):
-  """run01/training/class01.png ... and run01/class_labels.txt."""
-  rng = np.random.default_rng(0)
-  for run in range(1, runs + 1):
-    folder = root / f"run{run:02d}"
-    for name in ("training", "test"):
-      (folder / name).mkdir(parents=True)
-    answers = rng.permutation(ways)
-    lines = []
-    for item in range(ways):
-      number = 100 * run + item
-      (folder / f"training/class{item + 1:02d}.png").write_bytes(
-        drawing(number)[0]
-      )
-      # The query is its class's drawing, mirrored.
-      paper = ~drawing(100 * run + answers[item])[1][:, ::-1]
-      (folder / f"test/item{item + 1:02d}.png").write_bytes(bit_png(paper))
-      lines.append(
-        f"{folder.name}/test/item{item + 1:02d}.png "
-        f"{folder.name}/training/class{answers[item] + 1:02d}.png\n"
-      )
-    (folder / "class_labels.txt").write_text("".join(lines))
 
 
 def check_trials(source, ways):

@@ -7,8 +7,7 @@ from segsiam_jax import inputs
 from segsiam_jax.data import identities
 from segsiam_jax.data.protocol import make_protocol
 from segsiam_jax.errors import UserError
-from tests.data.test_identities import Numbers
-from tests.siamese_data import make_siamese_config, write_identities
+from tests.siamese_data import Numbers, make_siamese_config, write_identities
 
 
 def protocol_of(source, **options):

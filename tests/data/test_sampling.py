@@ -6,7 +6,7 @@ import pytest
 
 from segsiam_jax.data import identities, pipeline, sampling
 from segsiam_jax.errors import UserError
-from tests.data.test_identities import Numbers
+from tests.siamese_data import Numbers
 
 LABELS = np.repeat(np.arange(12), 6)
 

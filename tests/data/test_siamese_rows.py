@@ -3,7 +3,7 @@ import pytest
 
 from segsiam_jax.data import identities, siamese, trial_plans
 from segsiam_jax.errors import UserError
-from tests.data.test_identities import Numbers
+from tests.siamese_data import Numbers
 
 
 def strokes(size=(60, 80), center=(30, 40), half=(10, 5)):

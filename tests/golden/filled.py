@@ -7,6 +7,8 @@ frozen generator: its numbers never change.
 import math
 import zlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -31,3 +33,19 @@ def image(height: int, width: int, channels: int = 3) -> np.ndarray:
   )
   noise = np.random.RandomState(0).standard_normal(waves.shape)
   return (waves + 0.3 * noise)[None].astype(np.float32)
+
+
+SIZE = (65, 97)
+
+
+def shapes(model, channels=3):
+  images = jax.ShapeDtypeStruct((1, *SIZE, channels), jnp.float32)
+  return jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
+
+
+def state_dict_of(template, to_state_dict):
+  """torchvision's state dict of a model's shape, filled by its names."""
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), template)
+  return {
+    key: fill(key, value.shape) for key, value in to_state_dict(zeros).items()
+  }

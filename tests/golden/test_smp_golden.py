@@ -8,8 +8,7 @@ import pytest
 
 from segsiam_jax.models.unet import UNet
 from segsiam_jax.pretrained import smp
-from tests.golden.filled import image
-from tests.golden.test_torchvision_golden import shapes, state_dict_of
+from tests.golden.filled import image, shapes, state_dict_of
 
 STORED = np.load(pathlib.Path(__file__).parent / "smp_peers.npz")
 SIZE = (64, 96)

@@ -3,7 +3,6 @@
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,23 +11,9 @@ from segsiam_jax.models.fcn import FCNResNet
 from segsiam_jax.models.resnet import ResNet
 from segsiam_jax.models.vgg import VGG16
 from segsiam_jax.pretrained import torchvision
-from tests.golden.filled import fill, image
+from tests.golden.filled import SIZE, image, shapes, state_dict_of
 
 STORED = np.load(pathlib.Path(__file__).parent / "torchvision_peers.npz")
-SIZE = (65, 97)
-
-
-def shapes(model, channels=3):
-  images = jax.ShapeDtypeStruct((1, *SIZE, channels), jnp.float32)
-  return jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
-
-
-def state_dict_of(template, to_state_dict):
-  """torchvision's state dict of a model's shape, filled by its names."""
-  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), template)
-  return {
-    key: fill(key, value.shape) for key, value in to_state_dict(zeros).items()
-  }
 
 
 def outputs(model, variables):

@@ -11,16 +11,9 @@ import pytest
 from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
 from segsiam_jax.models.roi_heads import BoxHead
 from segsiam_jax.models.rpn import RPNHead
+from tests.cells import SMALL
 
 SIZE = 64
-SMALL = FORMS["tiny"] | {
-  "num_classes": 4,
-  "encoder_width": 8,
-  "width": 16,
-  "box_widths": (32,),
-  "mask_convs": 1,
-  "max_detections": 6,
-}
 
 
 def shapes(model, size=SIZE):

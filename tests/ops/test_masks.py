@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segsiam_jax.ops.masks import mask_targets, paste_masks
-from tests.ops.test_roi_align import corners_of
+from tests.ops.bilinear import corners_of
 
 
 def loop_targets(mask, box, out):

@@ -10,20 +10,10 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from segsiam_jax.ops.roi_align import METHODS, assign_levels, roi_align
+from tests.ops.bilinear import corners_of
 
 STRIDES = (4, 8, 16)
 SHAPES = ((9, 12), (5, 6), (2, 3))
-
-
-def corners_of(position, size):
-  """(index, weight) of the two cells around a position, or none outside."""
-  if position < -1 or position > size:
-    return []
-  position = max(position, 0.0)
-  first = int(position)
-  if first >= size - 1:
-    return [(size - 1, 1.0)]
-  return [(first, 1 - (position - first)), (first + 1, position - first)]
 
 
 def loop_roi_align(features, boxes, levels, out, ratio, aligned, gradient=None):

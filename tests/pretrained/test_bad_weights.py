@@ -14,8 +14,10 @@ import pytest
 from segsiam_jax.errors import UserError
 from segsiam_jax.models.encoders import make_encoder
 from segsiam_jax.pretrained import load, torch_files, torchvision
+from segsiam_jax.pretrained import torchvision_detection as detection
 from segsiam_jax.pretrained.state_dict import read_state_dict, write_state_dict
 from tests import bad_inputs
+from tests.pretrained.detectors import template_of
 
 
 def refused(path, words):
@@ -98,16 +100,14 @@ def test_arrays_of_any_other_shape(encoder, tmp_path, monkeypatch):
 
 
 def test_a_detector_s_arrays_of_any_other_shape():
-  from tests.pretrained import test_torchvision_detection as detection
-
-  template = detection.template_of()
-  weights = detection.detection.rcnn_state_dict(
+  template = template_of()
+  weights = detection.rcnn_state_dict(
     jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), template)
   )
   last = dict(list(weights.items())[-60:])
   for spoiled in shapes(last):
     with pytest.raises(UserError, match="1 of the weights"):
-      detection.detection.rcnn(weights | spoiled, template)
+      detection.rcnn(weights | spoiled, template)
 
 
 def test_what_is_no_file_of_weights(tmp_path):

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from segsiam_jax.errors import UserError
-from segsiam_jax.models.mask_rcnn import MaskRCNN
 from segsiam_jax.pretrained import load
 from segsiam_jax.pretrained import torchvision_detection as detection
 from segsiam_jax.pretrained.state_dict import write_state_dict
+from tests.pretrained.detectors import template_of
 
-SMALL = {
-  "num_classes": 3,
-  "encoder": "resnet18",
-  "encoder_width": 4,
-  "width": 8,
-  "mask_convs": 4,
-}
 SECOND = {
   "norm": "batch",
   "head_norm": "batch",
@@ -25,15 +18,6 @@ SECOND = {
   "box_convs": 4,
   "box_widths": (16,),
 }
-
-
-def template_of(**more):
-  model = MaskRCNN(**SMALL | {"box_widths": (16, 12)} | more)
-  return jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.full((1, 2), 32)
-    )
-  )
 
 
 def random_like(template):

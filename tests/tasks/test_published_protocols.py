@@ -7,8 +7,8 @@ from PIL import Image
 from segsiam_jax import metrics
 from segsiam_jax.data import cedar, lfw, omniglot
 from segsiam_jax.data.protocol import make_protocol
-from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
-from tests.data.test_omniglot import write_runs
+from tests.data.omniglot_files import write_runs
+from tests.siamese_data import scores_of
 
 
 def evaluate(source, embeddings, far=0.1):
@@ -24,21 +24,6 @@ def evaluate(source, embeddings, far=0.1):
     within_group=False,
   )
   return scores_of(protocol, embeddings, far)
-
-
-def scores_of(protocol, embeddings, far=0.1):
-  """Metrics of embeddings by a protocol."""
-  state = SiameseMetrics(protocol, "euclidean", far, (0.1,))
-  rows = np.arange(len(protocol.labels))
-  # In batches, the last one padded, as evaluation has them.
-  for start in range(0, len(rows), 7):
-    part = np.resize(rows[start : start + 7], 7)
-    mask = np.arange(7) < len(rows[start : start + 7])
-    state.add(
-      {"index": np.where(mask, part, -1), "mask": mask.astype(np.float32)},
-      {"embeddings": np.asarray(embeddings, np.float32)[part]},
-    )
-  return state.gather().compute()
 
 
 @pytest.fixture

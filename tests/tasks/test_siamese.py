@@ -15,8 +15,7 @@ from segsiam_jax.fields.siamese_losses import LOSSES
 from segsiam_jax.state import TrainState
 from segsiam_jax.tasks import memory, siamese, siamese_losses
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
-from tests.data.test_identities import Numbers
-from tests.siamese_data import make_siamese_config, write_splits
+from tests.siamese_data import Numbers, make_siamese_config, write_splits
 
 
 @pytest.fixture(scope="module")
