@@ -161,7 +161,7 @@ def test_levels_are_torchvisions():
 
 
 def test_unknown_method_is_refused(pyramid, boxes):
-  with pytest.raises(ValueError, match="none of"):
+  with pytest.raises(ValueError, match="not one of"):
     roi_align(
       pyramid,
       boxes,
