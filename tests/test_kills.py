@@ -9,6 +9,7 @@ from tests.train_runs import Run
 
 
 @pytest.mark.slow
+# Orbax 0.12, of arrays that are read as they are.
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_killed_runs_come_to_what_a_calm_one_does(blobs, tmp_path):
   counts = kill_campaign.campaign(blobs, tmp_path, kills=4, seed=3)
@@ -16,6 +17,7 @@ def test_killed_runs_come_to_what_a_calm_one_does(blobs, tmp_path):
 
 
 @pytest.mark.slow
+# Orbax 0.12, of arrays that are read as they are.
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_a_full_disk_is_one_line_and_loses_nothing(blobs, tmp_path):
   """A limit on the size of files fails saves as a full disk does."""

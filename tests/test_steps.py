@@ -138,6 +138,7 @@ def test_one_compilation_of_each_step(tiny_config, caplog):
     iterator.close()
   messages = [record.getMessage() for record in caplog.records]
   for name in ("train_step", "eval_step"):
+    # In the words of JAX 0.10 and 0.12.
     compiled = [text for text in messages if f"Compiling jit({name})" in text]
     assert len(compiled) == 1, messages
   # Every test image counts once: padding rows do not.

@@ -239,6 +239,7 @@ def test_keeps_the_last_and_the_best(tmp_path, tiny_config):
 
 
 @pytest.mark.slow
+# Orbax 0.12, of arrays that are read as they are.
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_killed_runs_end_like_undisturbed_ones(blobs, tmp_path):
   steps = 40
