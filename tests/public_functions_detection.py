@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from segsiam_jax.metrics import CocoAveragePrecision, Detections, GroundTruth
-from segsiam_jax.metrics.detection import encode_mask
+from segsiam_jax.metrics.image_objects import encode_mask
 from segsiam_jax.ops.matching import balanced_sample
 from segsiam_jax.ops.roi_align import roi_align
 from tests.public_functions import Case
@@ -141,7 +141,7 @@ CASES = {
   "metrics.detection.CocoAveragePrecision.add": [
     Case(FOUND, call=coco, host=True)
   ],
-  "metrics.detection.encode_mask": [
+  "metrics.image_objects.encode_mask": [
     Case(
       {"mask": vectors(3, 4) > 0},
       call=decoded,

@@ -219,7 +219,7 @@ CASES = {
       fits={"candidates": ANY_VECTORS},
     ),
   ],
-  "metrics.verification.ScoreHistogram.of": [
+  "metrics.score_histogram.ScoreHistogram.of": [
     Case(
       {**PAIRS, "where": WHERE},
       call=lambda **pairs: ScoreHistogram.empty(num_bins=4).of(**pairs),
@@ -227,7 +227,7 @@ CASES = {
       rtol=0.0,
     )
   ],
-  "metrics.verification.ScoreHistogram.compute": [
+  "metrics.score_histogram.ScoreHistogram.compute": [
     Case(
       PAIRS,
       call=lambda **pairs: (
@@ -244,5 +244,9 @@ EXEMPT = {
   "metrics.checks.check_finite": "the check itself",
   "metrics.gather.gather": "any objects of the host; test_distributed.py",
   "metrics.few_shot.EpisodeAccuracy.empty": "no arrays",
-  "metrics.verification.ScoreHistogram.empty": "no arrays",
+  "metrics.roc_curves.check_far": "no arrays",
+  "metrics.roc_curves.curve_of": "a part of `roc`, tried there",
+  "metrics.roc_curves.equal_error_of": "a part of `equal_error_rate`",
+  "metrics.roc_curves.operating_point": "a part of `tar_at_far`",
+  "metrics.score_histogram.ScoreHistogram.empty": "no arrays",
 }

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from segsiam_jax.errors import UserError
-from segsiam_jax.metrics.detection import GroundTruth, encode_mask
+from segsiam_jax.metrics.image_objects import GroundTruth, encode_mask
 
 _logger = logging.getLogger(__name__)
 

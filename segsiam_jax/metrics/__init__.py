@@ -4,9 +4,6 @@ from segsiam_jax.metrics.class_mean import ClassMean as ClassMean
 from segsiam_jax.metrics.detection import (
   CocoAveragePrecision as CocoAveragePrecision,
 )
-from segsiam_jax.metrics.detection import Detections as Detections
-from segsiam_jax.metrics.detection import GroundTruth as GroundTruth
-from segsiam_jax.metrics.detection import encode_mask as encode_mask
 from segsiam_jax.metrics.few_shot import EpisodeAccuracy as EpisodeAccuracy
 from segsiam_jax.metrics.few_shot import FewShotResult as FewShotResult
 from segsiam_jax.metrics.few_shot import episode_accuracy as episode_accuracy
@@ -17,6 +14,9 @@ from segsiam_jax.metrics.few_shot import top_1_with_ties as top_1_with_ties
 from segsiam_jax.metrics.folds import FoldResult as FoldResult
 from segsiam_jax.metrics.folds import k_fold_verification as k_fold_verification
 from segsiam_jax.metrics.folds import pair_scores as pair_scores
+from segsiam_jax.metrics.image_objects import Detections as Detections
+from segsiam_jax.metrics.image_objects import GroundTruth as GroundTruth
+from segsiam_jax.metrics.image_objects import encode_mask as encode_mask
 from segsiam_jax.metrics.intervals import Interval as Interval
 from segsiam_jax.metrics.intervals import (
   bootstrap_interval as bootstrap_interval,
@@ -38,6 +38,7 @@ from segsiam_jax.metrics.retrieval import r_precision as r_precision
 from segsiam_jax.metrics.retrieval import rank_gallery as rank_gallery
 from segsiam_jax.metrics.retrieval import recall_at_k as recall_at_k
 from segsiam_jax.metrics.retrieval import retrieval_metrics as retrieval_metrics
+from segsiam_jax.metrics.score_histogram import ScoreHistogram as ScoreHistogram
 from segsiam_jax.metrics.segmentation import ConfusionMatrix as ConfusionMatrix
 from segsiam_jax.metrics.segmentation import (
   confusion_matrices as confusion_matrices,
@@ -47,7 +48,6 @@ from segsiam_jax.metrics.segmentation import image_iou as image_iou
 from segsiam_jax.metrics.surface import boundary_iou as boundary_iou
 from segsiam_jax.metrics.surface import hausdorff_distance as hausdorff_distance
 from segsiam_jax.metrics.surface import surface_dice as surface_dice
-from segsiam_jax.metrics.verification import ScoreHistogram as ScoreHistogram
 from segsiam_jax.metrics.verification import best_threshold as best_threshold
 from segsiam_jax.metrics.verification import (
   equal_error_rate as equal_error_rate,

@@ -13,50 +13,25 @@ Equal scores are one step of the ROC curve, never an order that happens to
 favour the right answer: a constant score has AUC 0.5 and equal error rate 0.5.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import flax
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segsiam_jax.metrics.base import MetricState
 from segsiam_jax.metrics.checks import check_no_nan
-from segsiam_jax.ops.shapes import check_integer, check_shapes
+from segsiam_jax.metrics.roc_curves import (
+  EqualError,
+  OperatingPoint,
+  Roc,
+  curve_of,
+  equal_error_of,
+  operating_point,
+)
+from segsiam_jax.ops.shapes import check_shapes
 
 Criterion = Literal["accuracy", "balanced_accuracy"]
-
-
-class Roc(NamedTuple):
-  """Receiver operating characteristic, from (0, 0) to (1, 1).
-
-  Attributes:
-    far: `(T + 1,)` false accept rates, ascending.
-    tar: `(T + 1,)` true accept rates, ascending.
-    thresholds: `(T + 1,)` descending; the first is infinite (accepts none).
-  """
-
-  far: np.ndarray
-  tar: np.ndarray
-  thresholds: np.ndarray
-
-
-class EqualError(NamedTuple):
-  """Where both error rates are equal."""
-
-  rate: float
-  threshold: float
-
-
-class OperatingPoint(NamedTuple):
-  """Rates at a threshold."""
-
-  tar: float
-  far: float
-  threshold: float
 
 
 class BestThreshold(NamedTuple):
@@ -89,7 +64,7 @@ def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
   if max(same_scores[-1], other_scores[-1]) == np.inf:
     raise ValueError("scores: an infinite score is accepted at any threshold")
   ascending = np.unique(np.concatenate([same_scores, other_scores]))
-  return _curve(
+  return curve_of(
     accepted_same=len(same_scores) - np.searchsorted(same_scores, ascending),
     accepted_different=len(other_scores)
     - np.searchsorted(other_scores, ascending),
@@ -142,7 +117,7 @@ def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> EqualError:
   >>> error.rate, error.threshold
   (0.5, 2.0)
   """
-  return _equal_error(roc(scores, same))
+  return equal_error_of(roc(scores, same))
 
 
 def tar_at_far(
@@ -183,7 +158,7 @@ def tar_at_far(
       f"{num_different} different pairs can show: it is measured as 0",
       stacklevel=2,
     )
-  return _operating_point(curve, far, interpolate)
+  return operating_point(curve, far, interpolate)
 
 
 def best_threshold(
@@ -256,128 +231,6 @@ def best_threshold(
   return BestThreshold(float(thresholds[winner]), float(best))
 
 
-@flax.struct.dataclass
-class ScoreHistogram(MetricState):
-  """Scores of both kinds of pairs, counted in bins: for streams of any length.
-
-  A billion pairs fit, states add up over steps and devices, and the rates are
-  those of scores rounded to bins: a score within a bin of a threshold may count
-  on its other side. Scores outside [low, high) count in the outermost bins.
-
-  Attributes:
-    same: `(num_bins,)` int32, counts of same pairs.
-    different: `(num_bins,)` int32, counts of different pairs.
-    missing: () int32, count of NaN scores.
-    low: lower end of the first bin.
-    high: upper end of the last bin.
-    far: false accept rate of the "tar" that is reported.
-  """
-
-  same: jax.Array
-  different: jax.Array
-  missing: jax.Array
-  low: float = flax.struct.field(pytree_node=False)
-  high: float = flax.struct.field(pytree_node=False)
-  far: float = flax.struct.field(pytree_node=False)
-
-  @classmethod
-  def empty(
-    cls,
-    low: float = -1.0,
-    high: float = 1.0,
-    num_bins: int = 2000,
-    far: float = 1e-3,
-  ) -> "ScoreHistogram":
-    """State without pairs; the default range is that of a cosine.
-
-    Raises:
-      ValueError: no bin, no range, or `far` outside [0, 1].
-    """
-    num_bins = check_integer("num_bins", num_bins, 1)
-    if not low < high:
-      raise ValueError(f"low: needs low < high; got {low} and {high}")
-    _check_far(far)
-    zeros = jnp.zeros((num_bins,), jnp.int32)
-    return cls(
-      same=zeros,
-      different=zeros,
-      missing=jnp.zeros((), jnp.int32),
-      low=float(low),
-      high=float(high),
-      far=float(far),
-    )
-
-  def of(
-    self,
-    scores: jax.Array,
-    same: jax.Array,
-    where: jax.Array | None = None,
-  ) -> "ScoreHistogram":
-    """State of these pairs alone, with the bins of this one.
-
-    Args:
-      scores: `(...)`.
-      same: `(...)`.
-      where: `(...)` mask, nonzero = count.
-
-    Returns:
-      A state to be merged.
-
-    Raises:
-      ValueError: shapes that do not fit.
-
-    >>> empty = ScoreHistogram.empty(num_bins=4)
-    >>> state = empty.of(jnp.array([0.9, 0.1, -0.9]), jnp.array([1, 1, 0]))
-    >>> state.same.tolist(), state.different.tolist()
-    ([0, 0, 1, 1], [1, 0, 0, 0])
-    >>> state.compute()["auc"]
-    1.0
-    """
-    check_shapes(scores=(scores, "*S"), same=(same, "*S"), where=(where, "*S"))
-    num_bins = self.same.shape[0]
-    scores = jnp.asarray(scores, jnp.float32).ravel()
-    same = (jnp.asarray(same) != 0).ravel()
-    counted = jnp.ones_like(same) if where is None else jnp.ravel(where) != 0
-    missing = counted & jnp.isnan(scores)
-    counted &= ~missing
-    scaled = (scores - self.low) * (num_bins / (self.high - self.low))
-    bins = jnp.clip(jnp.floor(scaled), 0, num_bins - 1).astype(jnp.int32)
-    zeros = jnp.zeros((num_bins,), jnp.int32)
-    return dataclasses.replace(
-      self,
-      same=zeros.at[bins].add(same & counted),
-      different=zeros.at[bins].add(~same & counted),
-      missing=jnp.sum(missing, dtype=jnp.int32),
-    )
-
-  def compute(self) -> dict[str, float]:
-    """`auc`, `eer`, `eer_threshold` and `tar`; NaN without both kinds.
-
-    Raises:
-      ValueError: scores were NaN.
-    """
-    if self.missing:
-      raise ValueError(f"scores: {int(self.missing)} of them are NaN")
-    same, different = np.asarray(self.same), np.asarray(self.different)
-    names = ("auc", "eer", "eer_threshold", "tar")
-    if not same.sum() or not different.sum():
-      return dict.fromkeys(names, float("nan"))
-    edges = np.linspace(self.low, self.high, len(same) + 1)
-    curve = _curve(
-      accepted_same=np.cumsum(same[::-1])[::-1],
-      accepted_different=np.cumsum(different[::-1])[::-1],
-      ascending=edges[:-1],
-    )
-    error = _equal_error(curve)
-    values = (
-      float(np.trapezoid(curve.tar, curve.far)),
-      error.rate,
-      error.threshold,
-      _operating_point(curve, self.far, interpolate=False).tar,
-    )
-    return dict(zip(names, values, strict=True))
-
-
 def _sorted_by_kind(
   scores: np.ndarray, same: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -420,48 +273,3 @@ def _between(distinct: np.ndarray, dtype: np.dtype) -> np.ndarray:
       compared = middle.astype(dtype).astype(np.float64)
   # Of neighbouring numbers, and next to infinity, it may be the lower one.
   return np.where(compared > lower, middle, upper)
-
-
-def _curve(
-  accepted_same: np.ndarray,
-  accepted_different: np.ndarray,
-  ascending: np.ndarray,
-) -> Roc:
-  """ROC from the numbers accepted at ascending thresholds."""
-
-  def rates(accepted):
-    return np.concatenate([[0.0], accepted[::-1] / accepted[0]])
-
-  return Roc(
-    far=rates(accepted_different),
-    tar=rates(accepted_same),
-    thresholds=np.concatenate([[np.inf], ascending[::-1]]).astype(np.float64),
-  )
-
-
-def _equal_error(curve: Roc) -> EqualError:
-  # Rises from 0 to 2 at every point; both error rates are equal where it is 1.
-  accepted = curve.far + curve.tar
-  rate = np.interp(1.0, accepted, curve.far)
-  nearest = 1 + np.argmin(np.abs(accepted[1:] - 1.0))
-  return EqualError(float(rate), float(curve.thresholds[nearest]))
-
-
-def _check_far(far: float) -> None:
-  if not 0 <= far <= 1:
-    raise ValueError(f"far must be in [0, 1]; got {far}")
-
-
-def _operating_point(
-  curve: Roc, far: float, interpolate: bool
-) -> OperatingPoint:
-  _check_far(far)
-  # The last of equal FARs has the highest TAR.
-  last = int(np.searchsorted(curve.far, far, side="right")) - 1
-  tar, threshold = curve.tar[last], curve.thresholds[last]
-  measured = curve.far[last]
-  if interpolate and measured < far:
-    share = (far - measured) / (curve.far[last + 1] - measured)
-    tar = tar + share * (curve.tar[last + 1] - tar)
-    measured = far
-  return OperatingPoint(float(tar), float(measured), float(threshold))

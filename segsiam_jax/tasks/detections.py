@@ -8,11 +8,8 @@ import numpy as np
 
 from segsiam_jax import coco_results, overlays
 from segsiam_jax.errors import UserError
-from segsiam_jax.metrics.detection import (
-  CocoAveragePrecision,
-  Detections,
-  encode_mask,
-)
+from segsiam_jax.metrics.detection import CocoAveragePrecision
+from segsiam_jax.metrics.image_objects import Detections, encode_mask
 from segsiam_jax.ops.masks import paste_masks
 from segsiam_jax.tasks.base import Batch, HostMetrics
 

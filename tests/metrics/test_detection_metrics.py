@@ -9,9 +9,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segsiam_jax.metrics.detection import (
-  STATISTICS,
-  CocoAveragePrecision,
+from segsiam_jax.metrics.detection import STATISTICS, CocoAveragePrecision
+from segsiam_jax.metrics.image_objects import (
   Detections,
   GroundTruth,
   encode_mask,
@@ -245,5 +244,5 @@ def test_mistakes_are_named():
     state.add(0, SIZE, truth, empty)
   with pytest.raises(ValueError, match="found: 1 scores for 2 boxes"):
     state.add(0, SIZE, GroundTruth(*NOTHING), found)
-  with pytest.raises(ValueError, match="other classes"):
+  with pytest.raises(ValueError, match="different classes"):
     state.merge(CocoAveragePrecision(("a",)))
