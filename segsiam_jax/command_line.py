@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import absl.logging
 from absl import flags
 
-from segsiam_jax.errors import Lost, Preempted, UserError
+from segsiam_jax.errors import Lost, Preempted, UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,13 @@ def run(function: Callable[[], None], argv: list[str]) -> None:
     advice = room if error.errno in _NO_ROOM else "name another, or repair it"
     told = UserError(f"{where}{error.strerror}; {advice}")
     _end(f"error: {told}", EXIT_BAD_INPUT)
-  except Exception:
+  except Exception as error:
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+      _end(
+        f"error: memory ran out ({first_line(error)}); take smaller batches or "
+        "images, or a smaller model, and run again to go on",
+        EXIT_BAD_INPUT,
+      )
     if not _at_once:
       raise
     _end(traceback.format_exc(), 1)

@@ -16,7 +16,6 @@ from segsiam_jax import (
   overlays,
   paths,
   prediction,
-  room,
   runs,
   runtime,
   steps,
@@ -222,7 +221,6 @@ def evaluate(
   folder = checkpoint.find(workdir, which, *best)
   paths.make_writable("--workdir", workdir, jax.process_index())
   data = inputs.open_inputs(config, train=False)
-  room.check_batch("train.eval_batch_size", data.element_spec, mesh)
   trained = workdir_config.read(workdir)
   # Of Siamese networks, other identities are tested than were trained on.
   class_names = trained.data.class_names if trained else ()

@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from segsiam_jax import room
 from segsiam_jax.data import (
   annotations,
   class_balance,
@@ -69,7 +70,11 @@ class Opened(NamedTuple):
 
 
 def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
-  """Opens the training or the evaluation split of a valid configuration."""
+  """Opens the training or the evaluation split of a valid configuration.
+
+  Raises:
+    UserError: the data are bad, or no machine holds a batch of them.
+  """
   opened = _OPENERS[config.task](config, train)
   records = opened.source if opened.records is None else opened.records
 
@@ -94,6 +99,15 @@ def open_inputs(config: ml_collections.ConfigDict, *, train: bool) -> Inputs:
   branches, once = ("image",), None
   if opened.plan is not None:
     branches = sampling.BRANCHES[config.batch.kind]
+  # Before the plan of an epoch, which is as long as a batch.
+  field = "train.batch_size" if train else "train.eval_batch_size"
+  several = isinstance(opened.rows, pipeline.Buckets)
+  for rows in opened.rows.rows if several else (opened.rows,):
+    room.check_batch(field, pipeline.element_spec(rows, batch_size, branches))
+  if opened.plan is not None:
+    room.check_batch(
+      "train.eval_batch_size", pipeline.element_spec(opened.rows, eval_size)
+    )
     once = batches(eval_size, train=False)
   return Inputs(
     opened.source,

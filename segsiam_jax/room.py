@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from segsiam_jax.errors import UserError
 from segsiam_jax.tasks.base import PyTree
@@ -29,15 +28,12 @@ _LIMITS = tuple(
 )
 
 
-def check_batch(
-  field: str, spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh
-) -> None:
+def check_batch(field: str, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
   """Raises `UserError` if a batch cannot be had.
 
   Args:
     field: that says how large it is, for the message.
     spec: of a global batch.
-    mesh: the devices, and the processes that share it.
   """
   rows = next(iter(spec.values())).shape[0]
   here = nbytes(spec) // jax.process_count()
@@ -51,19 +47,18 @@ def check_batch(
   images = [leaf for leaf in spec.values() if len(leaf.shape) > 3]
   floats = 4 * sum(math.prod(leaf.shape) for leaf in images)
   _check(
-    {f"the images of a batch of {rows:,} rows": floats // mesh.size},
-    device(mesh),
+    {f"the images of a batch of {rows:,} rows": floats // jax.device_count()},
+    device(),
     "a device",
     f"lower config.{field} or the size of an image",
   )
 
 
-def check_state(state: Any, mesh: Mesh) -> None:
+def check_state(state: Any) -> None:
   """Raises `UserError` if a state and its gradient cannot be had.
 
   Args:
-    state: a `TrainState` of `jax.ShapeDtypeStruct`s.
-    mesh: the devices, each of which holds it all.
+    state: a `TrainState` of `jax.ShapeDtypeStruct`s; every device holds it.
   """
   parts = {
     "the parameters": nbytes(state.params),
@@ -73,8 +68,8 @@ def check_state(state: Any, mesh: Mesh) -> None:
   }
   _check(
     {name: size for name, size in parts.items() if size},
-    device(mesh),
-    "a device" if mesh.devices.flat[0].platform != "cpu" else "this machine",
+    device(),
+    "this machine" if jax.default_backend() == "cpu" else "a device",
     "lower the widths of the model (config.model)",
   )
 
@@ -102,11 +97,11 @@ def _gb(size: float) -> str:
   return f"{size / 1e9:,.1f} GB"
 
 
-def device(mesh: Mesh) -> float:
+def device() -> float:
   """Bytes of the memory that a device of ours may fill."""
-  first = mesh.local_devices[0]
+  first, *rest = jax.local_devices()
   if first.platform == "cpu":
-    return host() / len(mesh.local_devices)
+    return host() / (1 + len(rest))
   stats = first.memory_stats() or {}
   return stats.get("bytes_limit", math.inf)
 

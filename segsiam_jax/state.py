@@ -83,8 +83,7 @@ def create_state(
     )
 
   traced = jax.jit(create, out_shardings=sharding).trace()
-  if isinstance(sharding, jax.sharding.NamedSharding):
-    room.check_state(traced.out_info, sharding.mesh)
+  room.check_state(traced.out_info)
   return traced.lower().compile()()
 
 

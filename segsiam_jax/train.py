@@ -18,7 +18,6 @@ from segsiam_jax import (
   inputs,
   paths,
   resuming,
-  room,
   runs,
   runtime,
   steps,
@@ -87,8 +86,6 @@ def _train(
   initial.check(config, workdir)
   train_data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
-  room.check_batch("train.batch_size", train_data.element_spec, mesh)
-  room.check_batch("train.eval_batch_size", eval_data.element_spec, mesh)
   inputs.check_together(config, train_data, eval_data)
   source = train_data.source
   config = runs.with_data(config, source.class_names, source)

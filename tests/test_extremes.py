@@ -3,11 +3,10 @@
 import time
 
 import jax
-import ml_collections
 import pytest
 
 from segsiam_jax import config as configs
-from segsiam_jax import runtime
+from segsiam_jax import room, runs, runtime, state
 from segsiam_jax.config import default_config, fields, validate
 from segsiam_jax.data import pipeline, semantic
 from segsiam_jax.errors import UserError
@@ -126,32 +125,39 @@ def wide(task, model):
     yield name, config
 
 
-def spec_of(config: ml_collections.ConfigDict):
-  """One row of images, as a task is made for."""
-  if config.task == "instance":
-    size = (96, 96)
-  else:
-    size = tuple(config.data.image_size)
-  return {"image": jax.ShapeDtypeStruct((8, *size, 3), "uint8")}
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "model"), MODELS)
+def test_models_that_no_memory_holds_are_told_with_their_size(
+  monkeypatch, task, model
+):
+  """Whatever makes them wide; they are traced, and nothing is made."""
+  monkeypatch.setattr(room, "host", lambda: 0.0)
+  for name, config in wide(task, model):
+    config.data.class_names = ("a", "b")
+    size = (96, 96) if task == "instance" else tuple(config.data.image_size)
+    spec = {"image": jax.ShapeDtypeStruct((8, *size, 3), "uint8")}
+    made = runs.make_task(config, spec)
+    tx, _ = state.make_optimizer(config.optimizer, 10)
+    with pytest.raises(UserError, match=r"the parameters [\d,.]+ GB, ") as told:
+      state.create_state(
+        made, tx, 0, sharding=runtime.replicated(runtime.make_mesh())
+      )
+    assert "\n" not in str(told.value), name
 
 
 def test_a_batch_that_no_machine_holds_is_told_with_its_size():
-  mesh = runtime.make_mesh()
   spec = {
     "image": jax.ShapeDtypeStruct((10**9, 512, 512, 3), "uint8"),
     "mask": jax.ShapeDtypeStruct((10**9,), "float32"),
   }
-  from segsiam_jax import room
-
   with pytest.raises(
     UserError,
     match=r"a batch of 1,000,000,000 rows 786,43\d\.\d GB: this machine has "
     r"[\d.,]+ GB of memory; lower config.train.batch_size",
   ):
-    room.check_batch("train.batch_size", spec, mesh)
+    room.check_batch("train.batch_size", spec)
   room.check_batch(
     "train.batch_size",
     {name: jax.ShapeDtypeStruct((8, 8, 8, 3), "uint8") for name in spec},
-    mesh,
   )
   assert room.nbytes(spec) == 10**9 * (512 * 512 * 3 + 4)
