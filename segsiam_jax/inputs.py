@@ -15,6 +15,7 @@ from segsiam_jax.data import (
   class_balance,
   coco,
   identities,
+  identity_checks,
   identity_sets,
   images,
   instance,
@@ -184,7 +185,7 @@ def _siamese(config: ml_collections.ConfigDict, train: bool) -> Opened:
   if train:
     if data.singles == "drop":
       source = identities.without_singles(source)
-    identities.check_identities(
+    identity_checks.check_identities(
       source, _named(config, train), singles=data.singles == "keep"
     )
     plan = sampling.make_plan(
@@ -279,7 +280,7 @@ def check_together(
 ) -> None:
   """Raises `UserError` if both splits do not go together."""
   if config.task == "siamese" and not config.data.shared_identities:
-    identities.check_disjoint(train.source, test.source)
+    identity_checks.check_disjoint(train.source, test.source)
   if not config.data.allow_overlap:
     sources.check_overlap(train.source, test.source)
   if config.task == "instance":

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, trial_plans
+from segsiam_jax.data import identities, identity_checks, trial_plans
 from segsiam_jax.errors import UserError
 from tests.siamese_data import Numbers
 
@@ -72,27 +72,27 @@ def test_trials_hold_the_answer_and_no_query():
 
 def test_mistakes_are_one_line():
   with pytest.raises(UserError, match="^train: identity b has no images"):
-    identities.check_identities(
+    identity_checks.check_identities(
       Numbers([0, 0, 2, 2], names=("a", "b", "c")), "train"
     )
   with pytest.raises(UserError, match="^train: identity n1 has only one image"):
-    identities.check_identities(Numbers([0, 0, 1]), "train")
+    identity_checks.check_identities(Numbers([0, 0, 1]), "train")
   copies = Numbers([0, 0, 1, 1], contents=np.array([0, 1, 2, 2]))
   with pytest.raises(UserError, match="n1 has only one image .copies"):
-    identities.check_identities(copies, "train")
+    identity_checks.check_identities(copies, "train")
   with pytest.raises(UserError, match="only one identity"):
-    identities.check_identities(Numbers([0, 0]), "train")
-  identities.check_identities(Numbers([0, 0, 1, 1]), "train")
+    identity_checks.check_identities(Numbers([0, 0]), "train")
+  identity_checks.check_identities(Numbers([0, 0, 1, 1]), "train")
   # Some may only differ from others, but not all.
-  identities.check_identities(Numbers([0, 0, 1]), "train", singles=True)
+  identity_checks.check_identities(Numbers([0, 0, 1]), "train", singles=True)
   with pytest.raises(UserError, match="identities n0, n1 have only one image"):
-    identities.check_identities(Numbers([0, 1]), "train", singles=True)
+    identity_checks.check_identities(Numbers([0, 1]), "train", singles=True)
   with pytest.raises(UserError, match=r"share identities: n1 \(1 in all\)"):
-    identities.check_disjoint(
+    identity_checks.check_disjoint(
       Numbers([0, 0, 1, 1]), Numbers([0, 0], names=("n1", "n5"))
     )
   # A name without examples in a split is not shared.
-  identities.check_disjoint(Numbers([0, 0, 1]), Numbers([2, 2]))
+  identity_checks.check_disjoint(Numbers([0, 0, 1]), Numbers([2, 2]))
 
 
 def test_without_singles_numbers_identities_anew():
