@@ -127,6 +127,24 @@ CASES = {
     of_pixels({"distance_maps": MAPS}),
     of_pixels(activation="sigmoid"),
   ],
+  "losses.boundary.cl_dice_loss": [
+    of_pixels(include_background=True),
+    of_pixels(activation="sigmoid", include_background=True),
+  ],
+  "losses.boundary.soft_skeleton": [
+    Case(
+      {"probabilities": MAPS},
+      {"iterations": 2},
+      fits={
+        "probabilities": (
+          *ANY_VECTORS,
+          "extra axis",
+          "leading axis",
+          "fewer axes",
+        )
+      },
+    )
+  ],
   "losses.boundary.signed_distance_maps": [
     Case(
       {"regions": LABELS[..., None] == np.arange(K)},

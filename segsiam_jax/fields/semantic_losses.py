@@ -53,6 +53,10 @@ LOSSES: dict[str, Loss] = {
     takes=("axis_name",),
   ),
   "lovasz": Loss("segsiam_jax.losses:lovasz_softmax_loss"),
+  "cl_dice": Loss(
+    "segsiam_jax.losses:cl_dice_loss",
+    options={"iterations": "loss.cl_dice_iterations"},
+  ),
 }
 
 FIELDS: dict[str, Field] = {
@@ -75,6 +79,9 @@ FIELDS: dict[str, Field] = {
   ),
   "loss.dice_batch": Field(
     False, "one Dice for the whole batch instead of one per image"
+  ),
+  "loss.cl_dice_iterations": Field(
+    3, "of cl_dice: half of the widest line, in pixels", within(1, 100)
   ),
   "loss.tversky_alpha": Field(
     0.3,

@@ -314,7 +314,7 @@ def test_combine(rng):
     losses.combine({"dice": 1.0})
   with pytest.raises(ValueError, match="without a weight"):
     losses.combine({"dice_loss": 1.0}, {"focal_loss": {"gamma": 1.0}})
-  with pytest.raises(ValueError, match="no loss"):
+  with pytest.raises(ValueError, match="at least one loss"):
     losses.combine({})
 
 
