@@ -123,9 +123,16 @@ def test_the_cause_of_a_death(code, parts):
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [readers._NEVER, 0])
 def test_batches_are_the_same_through_memory_and_pipes(monkeypatch, room):
-  """And no name is left in shared memory."""
+  """And no name of theirs is left in shared memory."""
   no_room(monkeypatch, room)
-  before = set(SHARED.glob("psm_*"))
+  names, forgotten = [], readers._forgotten
+
+  def spy(array):
+    if isinstance(array, readers.SharedMemoryArray):
+      names.append(array.shm.name.lstrip("/"))
+    return forgotten(array)
+
+  monkeypatch.setattr(readers, "_forgotten", spy)
   dataset, expected = batches(Deadly(), workers=2), batches(Deadly(), workers=0)
   for _ in range(2):
     for one, other in zip(dataset, expected, strict=True):
@@ -136,10 +143,8 @@ def test_batches_are_the_same_through_memory_and_pipes(monkeypatch, room):
   first = next(iterator)
   iterator.close()
   assert values(first) == [0, 1, 2, 3]
-  deadline = time.monotonic() + 30
-  while set(SHARED.glob("psm_*")) - before:
-    assert time.monotonic() < deadline
-    time.sleep(0.1)
+  assert len(names) == (33 if room else 0)
+  assert not [name for name in names if (SHARED / name).exists()]
 
 
 @pytest.mark.slow
