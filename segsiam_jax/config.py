@@ -189,7 +189,7 @@ def _wrong_type(name: str, value: Any, default: Any) -> str:
     for item in value:
       if _wrong_type(name, item, default[0]):
         kind = type(default[0]).__name__
-        return f"expected {kind}s, and {shown(item)} is none"
+        return f"expected {kind}s; got {shown(item)}"
     return ""
   if isinstance(default, float):
     good = isinstance(value, int | float) and not isinstance(value, bool)

@@ -156,8 +156,8 @@ class Evaluator:
       total = merge_all(total, widen(so_far))
     if "loss" in total and np.isnan(total["loss"].total):
       raise UserError(
-        "the loss of the evaluation is NaN: so are the weights, or they "
-        "overflow; take an earlier checkpoint"
+        "the evaluation loss is NaN, because the weights are NaN or overflow; "
+        "use an earlier checkpoint"
       )
     plots, results = {}, None
     if host is not None:

@@ -124,7 +124,7 @@ def _beating(owner: epath.Path) -> Iterator[None]:
 def _watch(owner: epath.Path, before: dict[str, Any]) -> None:
   """Raises `UserError` if the owner's file beats."""
   _logger.info(
-    "%s: of process %s on %s, which may have ended; watching it for %.0f s",
+    "%s: belongs to process %s on %s, which may have ended; watching it for %.0f s",
     owner,
     before.get("pid", "?"),
     before.get("host", "an unknown host"),
@@ -142,7 +142,7 @@ def _watch(owner: epath.Path, before: dict[str, Any]) -> None:
 
 def _refusal(owner: epath.Path, who: dict[str, Any]) -> UserError:
   return UserError(
-    f"--workdir={owner.parent}: a run trains there already (process "
+    f"--workdir={owner.parent}: another run is training there (process "
     f"{who.get('pid', '?')} on {who.get('host', 'an unknown host')}, started "
     f"{who.get('started', 'at an unknown time')}); wait for it, stop it, or "
     "use another --workdir"

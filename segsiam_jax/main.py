@@ -17,12 +17,14 @@ from segsiam_jax.errors import UserError, first_line
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   None,
-  "Config file; --config=FILE:debug for a run of seconds. eval and predict "
-  "take the workdir's own where none is given; --config.FIELD changes either.",
+  "Config file; --config=FILE:debug runs for a few seconds. Without one, eval "
+  "and predict use the workdir's. --config.FIELD changes a field of either.",
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "")
+_MODE = flags.DEFINE_enum(
+  "mode", "train", ["train", "eval", "predict"], "What to do."
+)
 _INPUT = flags.DEFINE_list("input", [], "predict: image files or folders.")
 _OUTPUT = flags.DEFINE_string(
   "output", "", "predict: folder to write to; WORKDIR/predictions if not given."

@@ -135,7 +135,7 @@ def draw_objects(
 
 
 def drawable(text: str) -> str:
-  """The text without bytes of a file's name that are no characters, as '?'."""
+  """The text, with undecodable bytes of file names as '?'."""
   return text.encode("utf-8", "replace").decode()
 
 

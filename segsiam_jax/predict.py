@@ -33,7 +33,7 @@ def predict(
     The number of files.
 
   Raises:
-    UserError: an input is no image; the others are predicted all the same. Or
+    UserError: an input is not an image; the others are predicted all the same. Or
       something else than predictions would be written over; then nothing is
       done.
   """

@@ -39,7 +39,7 @@ def check_data(
     changes = {part: _change(before[part], now[part]) for part in now}
   except (UserError, OSError, KeyError, TypeError) as error:
     _logger.warning(
-      "%s: damaged (%s); whether the data are the same is not known",
+      "%s: damaged (%s); cannot check that the data are the same",
       file,
       first_line(error),
     )

@@ -40,7 +40,7 @@ def decode_text(content: bytes, where: str) -> str:
     where: its name, for the message.
 
   Raises:
-    UserError: with the line; it is no such text. What one byte a letter means
+    UserError: with the line; it is not such text. What one byte a letter means
       (Latin-1 and others) differs from program to program, and is not guessed.
   """
   marked = (code for mark, code in _MARKS if content.startswith(mark))
@@ -74,10 +74,10 @@ def read_table(
 
   Returns:
     Of each row, the number of its line and its values, without spaces around
-    them; '' for those that are missing. Empty lines are no rows.
+    them; '' for those that are missing. Empty lines are not rows.
 
   Raises:
-    UserError: with the line; it is no text, or no table with these columns.
+    UserError: with the line; it is not text, or not a table with these columns.
   """
   lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
   rows = []

@@ -39,7 +39,7 @@ def test_defaults_are_valid(model):
     ("optimizer.nesterov", 1, "expected bool"),
     ("data.image_size", 64, r"expected a tuple; write --config\.data\.image_s"),
     ("data.image_size", (64,), r"expected \(height, width\)"),
-    ("data.image_size", (64, 6.5), "expected ints, and 6.5 is none"),
+    ("data.image_size", (64, 6.5), "expected ints; got 6.5"),
     ("data.image_size", (4, 64), "halves it 4 times needs at least 16 pixels"),
     ("data.eval_image_size", (0, 64), "give as many as image_size has"),
     ("data.eval_image_size", (0, 0, 1), "give as many as image_size has"),

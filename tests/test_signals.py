@@ -123,7 +123,7 @@ def test_reading_a_run_that_trains_does_not_disturb_it(blobs, tmp_path):
   second = Run(blobs, tmp_path / "run", 100_000, log="second")
   assert reader.end() == 0, reader.messages
   assert second.end() == 2, second.messages
-  assert "a run trains there already (process " in second.messages
+  assert "another run is training there (process " in second.messages
   assert "Traceback" not in second.messages
   step = run.last_step()
   run.wait_for(lambda: run.last_step() > step)

@@ -40,7 +40,7 @@ class Adapter(NamedTuple):
 def _oxford_iiit_pet(label: np.ndarray) -> np.ndarray:
   """Trimap values 1 pet, 2 background, 3 border become 0, 1, 2.
 
-  There is no 0, and it is no class: it must not wrap to the ignore label.
+  There is no 0, which is not a class: it must not wrap to the ignore label.
   """
   return np.where(label > 0, label - np.uint8(1), np.uint8(IGNORE_LABEL - 1))
 

@@ -119,7 +119,7 @@ def _check_ids(entries: Sequence[Any], name: str, file: pathlib.Path) -> None:
 
 def _missing(one: Any, keys: Sequence[str]) -> str:
   if not isinstance(one, dict):
-    return f"{shown(one)} is no object with {', '.join(keys)}"
+    return f"{shown(one)} is not an object with {', '.join(keys)}"
   missing = [key for key in keys if key not in one]
   return f"has no {missing[0]!r}" if missing else ""
 
@@ -267,12 +267,12 @@ def segmentation_fault(segmentation: Any, size: tuple[int, int]) -> str:
   if isinstance(segmentation, Mapping):
     return _runs_fault(segmentation, size)
   if not isinstance(segmentation, list):
-    return f"segmentation {shown(segmentation)} is no list of polygons"
+    return f"segmentation {shown(segmentation)} is not a list of polygons"
   for polygon in segmentation:
     if not _are_numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
       return (
-        "a polygon is a list of at least three points [x, y, x, y, ...], and "
-        f"{shown(polygon)} is none"
+        "a polygon is a list of at least three points [x, y, x, y, ...]; got "
+        f"{shown(polygon)}"
       )
     farthest = max(max(polygon), -min(polygon))
     if farthest > _FARTHEST:

@@ -183,7 +183,7 @@ class Index:
     return self._in_group[np.searchsorted(self._group_names, group)]
 
   def with_a_pair(self) -> np.ndarray:
-    """The identities with two examples that are no duplicates, ascending."""
+    """The identities with two examples that are not duplicates, ascending."""
     distinct = np.unique(np.stack([self.labels, self.contents]), axis=1)[0]
     counts = np.bincount(distinct, minlength=self.num_identities)
     return np.flatnonzero(counts >= 2)
@@ -223,7 +223,7 @@ class Index:
   def drawn_by_both(
     self, one: Mapping[int, int], other: Mapping[int, int]
   ) -> list[int]:
-    """Identities of which two people's examples are no copies, ascending.
+    """Identities of which two people's examples are not copies, ascending.
 
     Args:
       one: identity -> example, of one person, see `by_drawer`.
@@ -238,7 +238,7 @@ class Index:
   def draw_other_image(
     self, example: int, rng: np.random.Generator
   ) -> int | None:
-    """A random image of the same identity that is no copy of it, or None."""
+    """A random image of the same identity that is not a copy of it, or None."""
     members = self.members(self.labels[example])
     members = members[self.contents[members] != self.contents[example]]
     return int(rng.choice(members)) if len(members) else None
@@ -339,7 +339,7 @@ class Subset(IdentitySource):
 
 
 def without_singles(source: IdentitySource) -> IdentitySource:
-  """The examples whose identity has two images that are no copies."""
+  """The examples whose identity has two images that are not copies."""
   index = Index.of(source)
   keep = np.isin(index.labels, index.with_a_pair())
   if keep.all():

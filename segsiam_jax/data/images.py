@@ -47,7 +47,7 @@ def read_as(path: Path, wanted: ImageFormat | None) -> np.ndarray:
     disk, then perhaps of the other byte order.
 
   Raises:
-    UserError: the file is no such image.
+    UserError: the file is not such an image.
   """
   if wanted is None:
     return read_image(path)
@@ -92,7 +92,7 @@ def read_image(
     See `read_as`; C is the file's own.
 
   Raises:
-    UserError: the file is no such image.
+    UserError: the file is not such an image.
   """
   try:
     decoded = decode(path)
@@ -138,7 +138,7 @@ def read_instances(path: Path, rank: int = 2) -> np.ndarray:
   """Reads instance ids, 0 for the background, as int32; see `read_label`.
 
   Raises:
-    UserError: the file is no such image, or an id is below 0 or above 2^31 - 1.
+    UserError: the file is not such an image, or an id is below 0 or above 2^31 - 1.
   """
   return _fitting(path, _read_numbers(path, rank), np.int32)
 

@@ -100,7 +100,7 @@ class _Lists:
   def _count(self, number: int, word: str) -> int:
     count = text_files.whole_number(word)
     if count is None:
-      raise self._fail(number, f"expected a number, and {shown(word)} is none")
+      raise self._fail(number, f"expected a number; got {shown(word)}")
     return count
 
   def _counts(self, number: int, words: Sequence[str]) -> list[int]:

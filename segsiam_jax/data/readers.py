@@ -250,7 +250,7 @@ def batches_read(position: Mapping[str, Any]) -> int:
       of reading processes.
 
   Raises:
-    ValueError: it is no such position.
+    ValueError: it is not such a position.
   """
   try:
     if "next_index" in position:

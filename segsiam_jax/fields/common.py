@@ -25,7 +25,7 @@ def _rates(value: tuple[Any, ...]) -> str:
     except ValueError:
       good = False
     if not good or _regex(pattern):
-      return f"expected 'REGEX=FACTOR', and {shown(rule)} is none"
+      return f"expected 'REGEX=FACTOR'; got {shown(rule)}"
   return ""
 
 

@@ -70,8 +70,8 @@ def label_pixels(
     total += float(highest.sum(dtype=np.float64))
   if not np.isfinite(total):
     raise UserError(
-      "the probabilities are NaN: so are the weights, or they overflow; "
-      "take an earlier checkpoint"
+      "the probabilities are NaN, because the weights are NaN or overflow; "
+      "use an earlier checkpoint"
     )
   return Labelled(label, total / label.size, likely)
 

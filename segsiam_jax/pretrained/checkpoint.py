@@ -77,7 +77,7 @@ def _restore_weights(
       raise UserError(
         f"{folder}: {len(problems)} of the model's arrays do not fit: "
         f"{'; '.join(problems[:4])}{'; ...' if len(problems) > 4 else ''}; "
-        "leave them at their fresh values with config.init_skip"
+        "keep their initial values with config.init_skip"
       )
     item = _nest(chosen, {"params": source})
     restored = reader.restore(

@@ -86,11 +86,11 @@ def load_weights(
     prefix, state_dict = _without_first_name(state_dict)
     if not prefix:
       break
-    _logger.info("%s: all keys begin with %r, which is left out", path, prefix)
+    _logger.info("%s: all keys begin with %r, which is dropped", path, prefix)
   if found is None:
     raise UserError(
-      f"{path}: its keys ({', '.join(keys[:3])}, ...) are of no known format; "
-      f"known are {', '.join(each.name for each in FORMATS)}"
+      f"{path}: its keys ({', '.join(keys[:3])}, ...) match no known format; "
+      f"the known ones are {', '.join(each.name for each in FORMATS)}"
     )
   family = found.family(params)
   if family is None:
@@ -112,10 +112,12 @@ def load_weights(
   except UserError as error:
     raise UserError(
       f"{path}: {found.name}; {error}; it fits {found.fits}; "
-      "config.init_skip leaves arrays at their fresh values"
+      "config.init_skip keeps the initial values of arrays"
     ) from error
   loaded = jax.tree.map(_place, loaded, template)
-  _logger.info("weights from %s (%s); %d arrays left", path, found.name, kept)
+  _logger.info(
+    "weights from %s (%s); %d arrays skipped", path, found.name, kept
+  )
   return loaded.pop("params"), loaded
 
 

@@ -209,7 +209,7 @@ def _same(context: Context) -> jax.Array:
 
 
 def _per_row(values: jax.Array, context: Context) -> WeightedLoss:
-  """Of (B,) values, those of the rows that are no padding."""
+  """Of (B,) values, those of the rows that are not padding."""
   step = len(context.batch.where) // len(values)
   return WeightedLoss(values, context.batch.where[::step])
 
