@@ -124,7 +124,8 @@ def _beating(owner: epath.Path) -> Iterator[None]:
 def _watch(owner: epath.Path, before: dict[str, Any]) -> None:
   """Raises `UserError` if the owner's file beats."""
   _logger.info(
-    "%s: belongs to process %s on %s, which may have ended; watching it for %.0f s",
+    "%s: belongs to process %s on %s, which may have ended; watching it for "
+    "%.0f s",
     owner,
     before.get("pid", "?"),
     before.get("host", "an unknown host"),

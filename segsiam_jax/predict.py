@@ -33,9 +33,9 @@ def predict(
     The number of files.
 
   Raises:
-    UserError: an input is not an image; the others are predicted all the same. Or
-      something else than predictions would be written over; then nothing is
-      done.
+    UserError: an input is not an image; the others are predicted all the
+      same. Or a file that no prediction wrote would be overwritten; then
+      nothing is done.
   """
   files = files_lib.list_files(inputs)
   output = output or str(paths.resolve(workdir) / "predictions")

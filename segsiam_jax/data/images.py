@@ -138,7 +138,8 @@ def read_instances(path: Path, rank: int = 2) -> np.ndarray:
   """Reads instance ids, 0 for the background, as int32; see `read_label`.
 
   Raises:
-    UserError: the file is not such an image, or an id is below 0 or above 2^31 - 1.
+    UserError: the file is not such an image, or an id is below 0 or above
+      2^31 - 1.
   """
   return _fitting(path, _read_numbers(path, rank), np.int32)
 

@@ -177,7 +177,8 @@ class SiameseMetrics(HostMetrics):
           out |= {f"eer/{kind}": "min", f"auc/{kind}": "max"}
           out[f"threshold_far/{kind}"] = "min"
     if self._head not in ("learned", "deformable"):
-      # An image has something to find if it has another image of its identity that is not a copy.
+      # An image has something to find if its identity has another image that
+      # is not a copy.
       labels, contents = self.protocol.labels, self.protocol.contents
       images = np.unique(np.stack([labels, contents]), axis=1)
       if images.shape[1] > len(np.unique(labels)):

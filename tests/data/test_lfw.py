@@ -99,7 +99,7 @@ def change(root, name, old, new):
     ),
     ("pairs", "0A\t1\t2", "0A\t1\t1", "line 2: an image with itself"),
     ("pairs", "Person_0C", "Person_0A", "line 4: two images of one person"),
-    ("pairs", "0A\t1\t2", "0A\tx\t2", "line 2: expected a number, and 'x'"),
+    ("pairs", "0A\t1\t2", "0A\tx\t2", "line 2: expected a number; got 'x'"),
     ("pairs", "3\t2", "3\t2\t1", "line 1: expected a header such as '10 300'"),
     ("pairs", "3\t2", "4\t2", "ends too early, 4 x 2 x 2 pairs expected"),
     ("pairs", "3\t2", "2\t2", "line 10: more lines than the header says"),

@@ -138,7 +138,7 @@ def _train(init_from, tmp_path, capsys):
     ("https://host/resnet34.safetensors", "download it"),
     ("data/test/images/0.png", "not a file of weights"),
     ("data", "no checkpoints here"),
-    ("mine.safetensors", "of no known format"),
+    ("mine.safetensors", "match no known format"),
     ("other.safetensors", "does not fit this model"),
   ],
 )
