@@ -77,7 +77,7 @@ def test_a_second_signal_leaves_at_once(first, second):
   os.killpg(process.pid, second)
   _, messages = process.communicate(timeout=30)
   assert process.returncode == 128 + second
-  assert messages == "leaving at once\n"
+  assert messages == "exiting at once\n"
   os.kill(child, 0)
   os.kill(child, signal.SIGKILL)
 
