@@ -261,8 +261,9 @@ def _person(path: pathlib.Path) -> str:
   name = path.parent.resolve().name
   if not name or listing.is_hidden(name):
     raise UserError(
-      f"{path}: its folder is named {name!r}, which is not a name; put the "
-      "images of an identity into a folder of its own, such as NAME/1.png"
+      f"{path}: its folder is named {name!r}, which is not an identity's "
+      "name; put the images of an identity into a folder of its own, such as "
+      "NAME/1.png"
     )
   return name
 

@@ -61,7 +61,7 @@ def test_other_networks_are_refused(gallery, tmp_path):
   path = epath.Path(tmp_path) / "gallery.npz"
   gallery.save(path)
   for probe in (PROBE + 0.1, np.ones(3, np.float32)):
-    with pytest.raises(UserError, match="made with other weights"):
+    with pytest.raises(UserError, match="made with weights other"):
       Gallery.load(path, probe)
 
 
@@ -124,7 +124,7 @@ def test_forms_that_are_no_gallery(tmp_path, form):
 
 
 def refused(path):
-  words = rf"{path.name}: not a gallery|other weights"
+  words = rf"{path.name}: not a gallery|weights other"
   with pytest.raises(UserError, match=words) as error:
     Gallery.load(paths.resolve(path), PROBE)
   assert "\n" not in str(error.value)
