@@ -63,6 +63,8 @@ def with_data(
   """
   config = config.copy_and_resolve_references()
   config.data.class_names = tuple(class_names)
+  if training is not None and "category_ids" in config.data:
+    config.data.category_ids = tuple(training.category_ids)
   loss = config.get("loss", {})
   if loss.get("balance", "none") != "none" and not loss.class_weights:
     pixels = inputs.class_pixels(config, training)

@@ -35,8 +35,22 @@ hypothesis.settings.register_profile(
   "repeatable", derandomize=True, deadline=None, database=None
 )
 hypothesis.settings.load_profile("repeatable")
+# Bytes of memory that a test process may take from one module to the next.
+_LARGEST = 2 << 30
 # grain workers read absl flags.
 flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+  """Thousands of small programs would take gigabytes until the end."""
+  yield
+  statm = pathlib.Path("/proc/self/statm")
+  if not statm.exists():
+    return
+  pages = int(statm.read_text().split()[1])
+  if pages * os.sysconf("SC_PAGE_SIZE") > _LARGEST:
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -54,6 +54,9 @@ FIELDS: dict[str, Field] = {
     "class names without background; () uses the data set's own",
     empty=True,
   ),
+  "data.category_ids": Field(
+    (1,), "of the classes, in files of results; filled in", empty=True
+  ),
   "data.one_class": Field(
     "", "name of the one class to merge all classes into; '' keeps them"
   ),
@@ -244,6 +247,9 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     fail("data.one_class", "a folder has one class where class_names has one")
   if len(set(data.class_names)) != len(data.class_names):
     fail("data.class_names", "two classes have the same name")
+  ids = data.category_ids
+  if ids and len(ids) != len(data.class_names):
+    fail("data.category_ids", "expected one per class, or ()")
   if not data.buckets:
     fail("data.buckets", "give at least one")
   if data.max_side and data.max_side < data.min_side:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import ml_collections
 import numpy as np
@@ -14,11 +14,10 @@ from segsiam_jax.data.annotations import Annotations
 from segsiam_jax.data.instance import InstanceRows, assign_buckets
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.instance import canvas
-from segsiam_jax.metrics import encode_mask
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.output import Output
 from segsiam_jax.prediction.predictor import Predictor
-from segsiam_jax.tasks.detections import Found
+from segsiam_jax.tasks.detections import Found, results_of
 
 RESULTS_FILE = "results.json"
 IMAGES_FILE = "images.json"
@@ -62,6 +61,9 @@ def predict_files(
     ]
   )
   class_names = tuple(config.data.class_names)
+  category_ids = tuple(config.data.category_ids) or range(
+    1, len(class_names) + 1
+  )
   image_format = images.ImageFormat(config.data.channels)
   find = _Finder(config, checkpoint)
   known: list[dict] = []
@@ -76,7 +78,7 @@ def predict_files(
         raise UserError(f"{path}: {error}") from error
       height, width = image.shape[:2]
       image_id = len(known) + 1
-      for result in _results(found, image_id):
+      for result in results_of(image_id, found.encoded(), category_ids):
         add(result)
       known.append(
         {
@@ -115,7 +117,8 @@ def predict_files(
   except _NothingFoundError:
     return complaints
   categories = [
-    {"id": label, "name": name} for label, name in enumerate(class_names, 1)
+    {"id": number, "name": name}
+    for number, name in zip(category_ids, class_names, strict=True)
   ]
   header = {
     # Some versions of pycocotools ask for it.
@@ -171,13 +174,3 @@ class _Finder:
     row = rows({"image": image, "objects": nothing}, np.random.default_rng(0))
     [out] = self._predictor([{name: row[name] for name in ("image", "size")}])
     return lambda wanted: Found.of(out, row["size"], wanted)
-
-
-def _results(found: Found, image_id: int) -> Iterator[dict]:
-  """COCO's results of one image, one by one."""
-  masks = found.whole_masks() if found.masks is not None else None
-  for box, label, score in zip(
-    found.boxes, found.classes.tolist(), found.scores, strict=True
-  ):
-    mask = None if masks is None else encode_mask(next(masks))
-    yield coco_results.result(image_id, label, box, score, mask)

@@ -180,11 +180,24 @@ class InstanceMetrics(HostMetrics):
   def results(self) -> Iterator[dict[str, Any]]:
     """All detections in COCO's format, with the data set's own ids."""
     for image_id, found in self._precision.detections():
-      for index, label in enumerate(found.classes):
-        yield coco_results.result(
-          image_id,
-          self._source.category_ids[label - 1],
-          found.boxes[index],
-          found.scores[index],
-          None if found.masks is None else found.masks[index],
-        )
+      yield from results_of(image_id, found, self._source.category_ids)
+
+
+def results_of(
+  image_id: int | str, found: Detections, category_ids: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+  """An image's detections in COCO's format, the best first.
+
+  Args:
+    image_id: of the data set.
+    found: with masks as run lengths, or none.
+    category_ids: of the classes from 1 on.
+  """
+  for index, label in enumerate(found.classes):
+    yield coco_results.result(
+      image_id,
+      category_ids[label - 1],
+      found.boxes[index],
+      found.scores[index],
+      None if found.masks is None else found.masks[index],
+    )

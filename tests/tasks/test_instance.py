@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -296,6 +297,17 @@ def test_padding_of_an_image_is_the_mean(losses, batch):
   assert losses(batch)[0] == pytest.approx(losses(other)[0], rel=1e-6)
 
 
+def test_a_run_knows_the_numbers_of_its_classes(cells):
+  source = SimpleNamespace(category_ids=(3, 17))
+  config = runs.with_data(make_config(cells), ("cat", "dog"), source)
+  assert config.data.category_ids == (3, 17)
+  again = runs.with_data(config, ("cat", "dog"))
+  assert again.data.category_ids == (3, 17)
+  config.data.category_ids = (3,)
+  with pytest.raises(UserError, match="category_ids"):
+    validate(config)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mask_rcnn", "faster_rcnn"])
 def test_trains_evaluates_and_predicts(cells, model, tmp_path):
@@ -336,6 +348,13 @@ def test_trains_evaluates_and_predicts(cells, model, tmp_path):
   images = json.loads((tmp_path / "predictions/images.json").read_text())
   assert len(images["images"]) == 5
   assert images["categories"] == [{"id": 1, "name": "cell"}]
+  # The data set's own number of the class, as evaluation writes it.
+  config.data.category_ids = (17,)
+  assert predict(config, workdir, inputs_, str(tmp_path / "numbered")) == 5
+  numbered = json.loads((tmp_path / "numbered/results.json").read_text())
+  assert numbered == [one | {"category_id": 17} for one in results]
+  text = (tmp_path / "numbered/images.json").read_text()
+  assert json.loads(text)["categories"] == [{"id": 17, "name": "cell"}]
   for result in results:
     image = images["images"][result["image_id"] - 1]
     x, y, width, height = result["bbox"]
