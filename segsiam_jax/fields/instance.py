@@ -35,9 +35,7 @@ def _five(value: tuple[float, ...]) -> str:
 def _buckets(value: tuple[str, ...]) -> str:
   for text in value:
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
-      return (
-        f"expected HEIGHTxWIDTH, such as '800x1344', and {shown(text)} is none"
-      )
+      return f"expected HEIGHTxWIDTH, such as '800x1344'; got {shown(text)}"
     if any(length % 32 for length in canvas(text)):
       return f"{shown(text)}: both lengths must be multiples of 32"
   return ""
