@@ -385,7 +385,7 @@ def test_drawing_names_what_it_shows():
 @pytest.mark.parametrize(
   ("field", "value", "message"),
   [
-    ("data.buckets", ("64",), "HEIGHTxWIDTH, such as '800x1344', and '64'"),
+    ("data.buckets", ("64",), "HEIGHTxWIDTH, such as '800x1344'; got '64'"),
     ("data.buckets", ("64x100",), "must be multiples of 32"),
     ("data.buckets", (), "give at least one"),
     ("data.class_names", (), "a folder needs the names"),
