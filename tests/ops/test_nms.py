@@ -243,5 +243,5 @@ def test_under_shard_map(name, rng):
 
 
 def test_unknown_method_is_refused():
-  with pytest.raises(ValueError, match="none of 'linear', 'gaussian'"):
+  with pytest.raises(ValueError, match="not one of 'linear', 'gaussian'"):
     ops.soft_nms(jnp.ones((1, 4)), jnp.ones(1), max_outputs=1, method="cubic")
