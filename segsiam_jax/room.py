@@ -29,7 +29,7 @@ _LIMITS = tuple(
 
 
 def check_batch(field: str, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-  """Raises `UserError` if a batch cannot be had.
+  """Raises `UserError` if a batch does not fit.
 
   Args:
     field: that says how large it is, for the message.
@@ -55,7 +55,7 @@ def check_batch(field: str, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
 
 
 def check_state(state: Any) -> None:
-  """Raises `UserError` if a state and its gradient cannot be had.
+  """Raises `UserError` if a state and its gradient do not fit.
 
   Args:
     state: a `TrainState` of `jax.ShapeDtypeStruct`s; every device holds it.

@@ -6,7 +6,6 @@ fails. The tables are the modules `public_functions_*`.
 
 import re
 
-import jax
 import numpy as np
 import pytest
 
@@ -28,12 +27,11 @@ WIDE = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget_programs():
-  """Hundreds of small programs would take gigabytes until the end."""
+def drop_programs():
+  """So that `forget_programs` can free them."""
   yield
   for trial in TRIALS:
     vars(trial).pop("_program", None)
-  jax.clear_caches()
 
 
 def over(trials_):

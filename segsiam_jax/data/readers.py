@@ -1,9 +1,9 @@
 """Reading processes: what their batches go through, and how they end.
 
 Batches come through shared memory where /dev/shm has room for them, and
-through pipes elsewhere: a page of /dev/shm that cannot be had ends a process
-with SIGBUS. grain tells of most processes that die. One that is killed while it
-holds a lock or is halfway through a message would leave this process waiting
+through pipes elsewhere: where /dev/shm is full, SIGBUS ends the process that
+writes to it. grain tells of most processes that die. One that is killed while
+it holds a lock or is halfway through a message would leave this process waiting
 for ever, so that a thread does the waiting, and this process watches.
 """
 

@@ -5,7 +5,7 @@ import re
 import ml_collections
 
 from segsiam_jax.errors import shown
-from segsiam_jax.fields import semantic
+from segsiam_jax.fields import augment
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
 from segsiam_jax.fields.encoders import WITH_PYRAMID, check_option
 
@@ -81,6 +81,7 @@ FIELDS: dict[str, Field] = {
     False,
     "stretch each image's range of brightness to 0..255, without outliers",
   ),
+  "augment.flip_up_down": augment.FLIP_UP_DOWN,
   "augment.scale": Field(
     (1.0, 1.0),
     "smallest and largest factor",
@@ -106,16 +107,9 @@ FIELDS: dict[str, Field] = {
     "lowest score drawn in pictures; results have all detections",
     within(0, 1),
   ),
-} | {
-  f"augment.{name}": semantic.FIELDS[f"augment.{name}"]
-  for name in (
-    "flip_left_right",
-    "flip_up_down",
-    "brightness",
-    "contrast",
-    "noise",
-  )
 }
+
+FIELDS |= augment.COMMON
 
 _MASKS: dict[str, Field] = {
   "model.mask_convs": Field(4, "convolutions of the mask head", within(0, 64)),

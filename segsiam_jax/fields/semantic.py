@@ -2,7 +2,12 @@
 
 import ml_collections
 
-from segsiam_jax.fields import semantic_losses, semantic_models, windows
+from segsiam_jax.fields import (
+  augment,
+  semantic_losses,
+  semantic_models,
+  windows,
+)
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, size, within
 from segsiam_jax.fields.semantic_losses import taking
 
@@ -63,35 +68,14 @@ FIELDS: dict[str, Field] = {
   "data.foreground_crops": Field(
     0.0, "share of crops around a pixel of a class other than 0", within(0, 1)
   ),
-  "augment.flip_left_right": Field(
-    False, "flip half of the images horizontally"
-  ),
-  "augment.flip_up_down": Field(False, "flip half of the images vertically"),
+  "augment.flip_up_down": augment.FLIP_UP_DOWN,
   "augment.scale": Field(
     (1.0, 1.0),
     "smallest and largest zoom",
     pair("two factors", 0.01, True, 100),
   ),
-  "augment.rotate": Field(0.0, "largest rotation in degrees", within(0, 180)),
-  "augment.translate": Field(
-    0.0, "largest shift as a fraction of the size", within(0, 1)
-  ),
-  "augment.elastic_sigma": Field(
-    0.0, "elastic deformation in pixels", within(0, 1e4)
-  ),
   "augment.elastic_grid": Field(
     3, "vectors per side of the elastic grid", within(2, 1024)
-  ),
-  "augment.brightness": Field(
-    0.0, "largest change; 1 is the full range", within(0, 1)
-  ),
-  "augment.contrast": Field(
-    (1.0, 1.0),
-    "smallest and largest factor",
-    pair("two factors", 0, True, 1000),
-  ),
-  "augment.noise": Field(
-    0.0, "largest sigma; 1 is the full range", within(0, 1)
   ),
   "loss.auxiliary": Field(
     0.5, "weight of the losses of auxiliary heads", within(0)
@@ -119,6 +103,7 @@ FIELDS: dict[str, Field] = {
   ),
 }
 
+FIELDS |= augment.COMMON | augment.WARP
 FIELDS |= semantic_losses.FIELDS | windows.FIELDS
 
 

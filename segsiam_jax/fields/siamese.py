@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from segsiam_jax.fields import siamese_losses
+from segsiam_jax.fields import augment, siamese_losses
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
 from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.fields.siamese_losses import comparing
@@ -76,10 +76,6 @@ FIELDS: dict[str, Field] = {
   "batch.mine_count": Field(
     5, "negatives that a search keeps per image", within(1)
   ),
-  "augment.flip_left_right": Field(
-    False, "flip half of the images horizontally"
-  ),
-  "augment.rotate": Field(0.0, "largest rotation in degrees", within(0, 180)),
   "augment.shear": Field(
     0.0, "largest shear of rows and columns", within(0, 1)
   ),
@@ -88,31 +84,14 @@ FIELDS: dict[str, Field] = {
     "smallest and largest zoom of rows and columns",
     pair("two factors", 0.01, True, 100),
   ),
-  "augment.translate": Field(
-    0.0, "largest shift as a fraction of the size", within(0, 1)
-  ),
   "augment.chance": Field(
     1.0, "probability of each of these except flips", within(0, 1)
-  ),
-  "augment.elastic_sigma": Field(
-    0.0, "elastic deformation in pixels", within(0, 1e4)
   ),
   "augment.elastic_grid": Field(
     4, "vectors per side of the elastic grid", within(2, 1024)
   ),
   "augment.thickness": Field(
     0.0, "largest change of stroke width in pixels", within(0, 1)
-  ),
-  "augment.brightness": Field(
-    0.0, "largest change; 1 is the full range", within(0, 1)
-  ),
-  "augment.contrast": Field(
-    (1.0, 1.0),
-    "smallest and largest factor",
-    pair("two factors", 0, True, 1000),
-  ),
-  "augment.noise": Field(
-    0.0, "largest sigma; 1 is the full range", within(0, 1)
   ),
   "augment.fill": Field(
     "mirror", "what lies beyond the border", one_of("mirror", "zero")
@@ -166,14 +145,21 @@ FIELDS: dict[str, Field] = {
   ),
 }
 
-FIELDS |= siamese_losses.FIELDS | {
-  "predict.gallery": Field("", "file of known identities to search"),
-  "predict.enroll": Field(False, "add the inputs to the gallery instead"),
-  "predict.matches": Field(5, "nearest identities listed per input", within(1)),
-  "predict.batch_size": Field(
-    32, "images per batch, over all devices", within(1)
-  ),
-}
+FIELDS |= (
+  augment.COMMON
+  | augment.WARP
+  | siamese_losses.FIELDS
+  | {
+    "predict.gallery": Field("", "file of known identities to search"),
+    "predict.enroll": Field(False, "add the inputs to the gallery instead"),
+    "predict.matches": Field(
+      5, "nearest identities listed per input", within(1)
+    ),
+    "predict.batch_size": Field(
+      32, "images per batch, over all devices", within(1)
+    ),
+  }
+)
 
 _NORM = Field("batch", "normalisation", one_of("batch", "group", "none"))
 

@@ -17,6 +17,7 @@ from segsiam_jax.fields.encoders import ENCODERS
 def make_encoder(
   encoder: str,
   *,
+  base_width: int = 0,
   norm: str = "batch",
   remat: bool = False,
   dtype: Any = jnp.float32,
@@ -28,6 +29,7 @@ def make_encoder(
 
   Args:
     encoder: a key of `ENCODERS`.
+    base_width: channels of its first level; 0 for its own default.
     norm: see `layers.make_norm`; of those that take one.
     remat: compute activations anew in the backward pass.
     dtype: compute dtype; parameters are float32.
@@ -41,6 +43,8 @@ def make_encoder(
   if encoder not in ENCODERS:
     raise ValueError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
   part = ENCODERS[encoder]
+  if base_width:
+    options["base_width"] = base_width
   if unknown := [option for option in options if option not in part.takes]:
     raise ValueError(f"{encoder!r} does not take {', '.join(unknown)}")
   if "norm" in part.takes:

@@ -287,11 +287,14 @@ class FCNResNet(nn.Module):
       "dtype": self.dtype,
       "axis_name": self.axis_name,
     }
-    options = {"base_width": self.base_width} if self.base_width else {}
-    if "dilate" in ENCODERS[self.encoder].takes:
-      options["dilate"] = True
+    dilates = "dilate" in ENCODERS[self.encoder].takes
     *_, third, fourth = make_encoder(
-      self.encoder, remat=self.remat, name="encoder", **shared, **options
+      self.encoder,
+      base_width=self.base_width,
+      remat=self.remat,
+      name="encoder",
+      **shared,
+      **({"dilate": True} if dilates else {}),
     )(images, train)
 
     def head(features, name):

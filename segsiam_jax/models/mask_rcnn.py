@@ -140,16 +140,15 @@ class MaskRCNN(nn.Module):
 
   def setup(self):
     shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-    options = {"base_width": self.encoder_width} if self.encoder_width else {}
-    if "epsilon" in ENCODERS[self.encoder].takes:
-      options["epsilon"] = self.norm_epsilon
+    has_epsilon = "epsilon" in ENCODERS[self.encoder].takes
     self.backbone = make_encoder(
       self.encoder,
+      base_width=self.encoder_width,
       norm=self.norm,
       remat=self.remat,
       name="encoder",
       **shared,
-      **options,
+      **({"epsilon": self.norm_epsilon} if has_epsilon else {}),
     )
     shared["norm"] = self.head_norm
     self.fpn = FPN(self.width, **shared)

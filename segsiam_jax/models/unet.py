@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segsiam_jax.fields.encoders import halvings
 from segsiam_jax.models import layers
 from segsiam_jax.models.blocks import DecoderBlock
 from segsiam_jax.models.encoders import make_encoder
@@ -163,10 +164,10 @@ class _EncoderDecoder(nn.Module):
     widths = tuple(self.decoder_channels) or _WIDTHS
     if self.encoder == "plain" and not self.decoder_channels:
       widths = tuple(skip.shape[-1] for skip in reversed(features))
-    halvings = encoder.strides[-1].bit_length() - 1
-    if len(widths) != halvings:
+    times = halvings(self.encoder, self.depth)
+    if len(widths) != times:
       raise ValueError(
-        f"decoder_channels {widths}: encoder {self.encoder!r} needs {halvings}"
+        f"decoder_channels {widths}: encoder {self.encoder!r} needs {times}"
       )
     levels = []
     for halving, width in enumerate(reversed(widths)):

@@ -102,24 +102,20 @@ def convnext_module(modules: tuple[str, ...]) -> str:
 
 def _read_scales(state_dict: StateDict) -> StateDict:
   """Layer scales as layers with a weight (C,)."""
-  return {
-    f"{key}.weight" if key.endswith("layer_scale") else key: value.ravel()
-    if key.endswith("layer_scale")
-    else value
-    for key, value in state_dict.items()
-  }
+  read = dict(state_dict)
+  for key in state_dict:
+    if key.endswith("layer_scale"):
+      read[f"{key}.weight"] = read.pop(key).ravel()
+  return read
 
 
 def _write_scales(state_dict: StateDict) -> StateDict:
-  suffix = "layer_scale.weight"
-  return {
-    key.removesuffix(".weight") if key.endswith(suffix) else key: value[
-      :, None, None
-    ]
-    if key.endswith(suffix)
-    else value
-    for key, value in state_dict.items()
-  }
+  written = dict(state_dict)
+  for key in state_dict:
+    if key.endswith("layer_scale.weight"):
+      scale = written.pop(key)[:, None, None]
+      written[key.removesuffix(".weight")] = scale
+  return written
 
 
 def _classifier(key: str) -> bool:

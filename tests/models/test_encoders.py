@@ -32,6 +32,7 @@ def test_channels_and_strides_are_those_of_the_maps(name):
   ):
     assert feature.shape == (2, 64 // stride, 96 // stride, width)
     assert feature.dtype == jnp.bfloat16
+  assert ENCODERS[name].strides in ((), model.strides)
   for leaf in jax.tree.leaves(variables):
     assert leaf.dtype == jnp.float32
 

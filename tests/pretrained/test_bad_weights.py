@@ -153,6 +153,16 @@ def test_a_run_is_told_what_to_give(
   assert words in _train(init_from, tmp_path, capsys)
 
 
+def with_flipped_bytes(content, count, within, size):
+  """Copies of which some of the first bytes are others."""
+  rng = np.random.default_rng(0)
+  for _ in range(count):
+    spoiled = bytearray(content)
+    for at in rng.integers(within, size=size):
+      spoiled[at] = rng.integers(256)
+    yield spoiled
+
+
 def test_damaged_safetensors(tmp_path):
   path = tmp_path / "a.safetensors"
   write_state_dict(path, {"w": np.ones(100, np.float32)})
@@ -160,11 +170,7 @@ def test_damaged_safetensors(tmp_path):
   for cut in range(0, len(content), 37):
     path.write_bytes(content[:cut])
     refused(path, "not a readable state dict")
-  rng = np.random.default_rng(0)
-  for _ in range(300):
-    spoiled = bytearray(content)
-    for at in rng.integers(80, size=3):
-      spoiled[at] = rng.integers(256)
+  for spoiled in with_flipped_bytes(content, 300, within=80, size=3):
     path.write_bytes(spoiled)
     with contextlib.suppress(UserError):
       read_state_dict(path)
@@ -264,11 +270,7 @@ def test_damaged_files_of_pytorch(tmp_path):
     for cut in range(0, len(content), 37):
       path.write_bytes(content[:cut])
       refused(path, "not a readable state dict|is not run")
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-      spoiled = bytearray(content)
-      for at in rng.integers(len(content), size=5):
-        spoiled[at] = rng.integers(256)
+    for spoiled in with_flipped_bytes(content, 100, len(content), size=5):
       path.write_bytes(spoiled)
       with contextlib.suppress(UserError):
         read_state_dict(path)
