@@ -3,23 +3,26 @@
     python -m benchmarks.accelerator --results=accelerator.md
 
 First every public function, every kind of model and both backends are compared
-with the CPU. Then the models of benchmarks/models.py are timed in bfloat16 and
-float32: train steps, images a second, model FLOPs utilisation, inference, peak
-memory and the operations that take most of a step; and PyTorch on a GPU,
-compiled, channels last and in bfloat16, where it is installed. Every row is a
-process of its own, and is written as soon as it is known, so that a run cut
-short leaves what it has. `--minutes` bounds all of it; what there was no time
-for is named.
+with the CPU, by several processes at once. Then the models of
+benchmarks/models.py are timed in bfloat16: train steps, images a second, model
+FLOPs utilisation, inference, peak memory and the operations that take most of a
+step; and PyTorch on a GPU, compiled, channels last and in bfloat16, where it is
+installed. Last come the same models in float32. Every row is a process of its
+own. They compile together and are timed one by one, and a row is written as
+soon as it is known, so that a run cut short leaves what it has. `--minutes`
+bounds all of it; what there was no time for is named.
 
 It needs what the library needs, and pytest for the cases of the functions.
 """
 
 import argparse
+import concurrent.futures
 import datetime
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -28,6 +31,7 @@ from benchmarks import models
 from benchmarks.model_rows import ROWS
 from segsiam_jax import process
 
+CHECKS_HEADER = "| check | difference | at most | |\n|---|---|---|---|"
 HEADER = (
   "| model | dtype | step, ms | images/s | TFLOP/s | of the peak "
   "| inference, images/s | peak, GiB | slowest operations |\n"
@@ -51,11 +55,12 @@ class Report:
 
   def __init__(self, file: pathlib.Path, deadline: float):
     self._file, self.deadline = file, deadline
+    self._lock = threading.Lock()
     file.write_text("")
 
   def add(self, line: str) -> None:
-    print(line, flush=True)
-    with self._file.open("a") as file:
+    with self._lock, self._file.open("a") as file:
+      print(line, flush=True)
       file.write(line + "\n")
 
   def run(
@@ -72,22 +77,45 @@ class Report:
     if left <= 0:
       self.add(f"| {name} | no time left |")
       return False
-    with subprocess.Popen(
-      [sys.executable, *arguments],
-      stdout=subprocess.PIPE,
-      stderr=None if sys.flags.dev_mode else subprocess.DEVNULL,
-      text=True,
-      env=os.environ | _ENVIRONMENT,
-    ) as child:
+    with (
+      tempfile.TemporaryFile("w+") as errors,
+      subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env=os.environ | _ENVIRONMENT,
+      ) as child,
+    ):
       timer = threading.Timer(left, child.kill)
       timer.start()
       for line in child.stdout:
         self.add(line.rstrip())
       code = child.wait()
       timer.cancel()
+      errors.seek(0)
+      *_, last = ["", *errors.read().split("\n")[:-1]]
     if code:
-      self.add(f"| {name} | exit code {code} |")
+      self.add(f"| {name} | exit code {code}: {last[:300]} |")
     return code == 0
+
+  def check(self, only: str, processes: int, share: float) -> bool:
+    """Adds the comparisons with the CPU; whether all are the same.
+
+    Args:
+      only: part of a check's name.
+      processes: to spread them over; most of the time goes to compilation.
+      share: of the time that is left.
+    """
+    self.add(CHECKS_HEADER)
+
+    def part(index: int) -> bool:
+      options = [f"--only={only}", f"--part={index}/{processes}"]
+      command = ["-m", "benchmarks.accelerator_checks", *options]
+      return self.run(f"checks {index}/{processes}", command, share)
+
+    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+      return all(list(pool.map(part, range(processes))))
 
 
 def main() -> None:
@@ -110,28 +138,37 @@ def main() -> None:
     sys.exit(1)
   report.add("")
   factor = 1 if args.tiny else args.batch_factor
-  options = [f"--seconds={args.seconds}", f"--batch-factor={factor}"]
-  if args.tiny:
-    options.append("--tiny")
-  same = report.run(
-    "checks",
-    ["-m", "benchmarks.accelerator_checks", f"--only={args.checks}"],
-    share=0.45,
-  )
+  names = [name for name in args.only.split(",") if name]
+  processes = min(8, len(os.sched_getaffinity(0)))
+  good = [report.check(args.checks, processes, share=0.45)]
   report.add("\n" + HEADER)
-  ran = []
-  for name in args.only.split(","):
-    for dtype in ("bfloat16", "float32"):
-      row = [name, f"--dtype={dtype}", *options]
-      ran.append(
-        report.run(
-          f"{name}, {dtype}", ["-m", "benchmarks.accelerator_row", *row]
-        )
-      )
-    if models.has_peers():
-      peer = [name, f"--batch-factor={factor}", "--device=cuda"]
-      report.run(f"{name}, torch", ["-m", "benchmarks.models_peers", *peer])
-  sys.exit(not (same and all(ran)))
+
+  def rows(dtype: str, peers: bool) -> None:
+    """Compiles rows together, and times them one by one."""
+    with tempfile.TemporaryDirectory() as folder:
+      patience = 0.5 * (report.deadline - time.monotonic())
+      common = [f"--batch-factor={factor}", f"--together={folder}"]
+      common.append(f"--patience={patience}")
+      if args.tiny:
+        common.append("--tiny")
+
+      def ours(name: str) -> None:
+        command = ["-m", "benchmarks.accelerator_row", name, *common]
+        command += [f"--dtype={dtype}", f"--seconds={args.seconds}"]
+        good.append(report.run(f"{name}, {dtype}", command))
+
+      def torch(name: str) -> None:
+        command = ["-m", "benchmarks.models_peers", name, *common]
+        report.run(f"{name}, torch", [*command, "--device=cuda"])
+
+      with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        list(pool.map(ours, names))
+        if peers:
+          list(pool.map(torch, names))
+
+  rows("bfloat16", models.has_peers())
+  rows("float32", False)
+  sys.exit(not all(good))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from benchmarks import model_rows
+from benchmarks import alone, model_rows
 from benchmarks.models_ours import MODELS, Case
 from segsiam_jax import runtime
 
@@ -46,8 +46,7 @@ def peak_flops(kind: str, dtype: str) -> float | None:
 
 
 def seconds_of(run: Callable[[], object], at_least: float) -> float:
-  """Median seconds of a run, after one that is not counted."""
-  run()
+  """Median seconds of a run, of at least three."""
   taken, until = [], time.perf_counter() + at_least
   while len(taken) < 3 or time.perf_counter() < until:
     start = time.perf_counter()
@@ -78,17 +77,31 @@ def slowest(run: Callable[[], object], count: int = 3) -> list[str]:
             durations[event.name] += event.duration_ns
   total = sum(durations.values())
   return [
-    f"{re.sub(r'[|%` ].*', '', name.lstrip('%'))} {spent / total:.0%}"
+    f"{_short(name)} {spent / total:.0%}"
     for name, spent in durations.most_common(count)
   ]
 
 
-def measure(row: model_rows.Row, dtype: str, seconds: float) -> str:
+def _short(operation: str) -> str:
+  """A name for a cell of a table; those of kernels can be a page long."""
+  name = re.sub(r"[|%` ].*", "", operation.lstrip("%"))
+  return name if len(name) <= 40 else name[:37] + "..."
+
+
+def flops_of(case: Case) -> float:
+  """Of a step as it is written; the body of a loop counts once."""
+  arguments = jax.eval_shape(lambda: (case.state(), *case.batch))
+  # Only this backend counts them.
+  with jax.default_device(jax.devices("cpu")[0]):
+    return case.step.lower(*arguments).cost_analysis()["flops"]
+
+
+def measure(
+  row: model_rows.Row, dtype: str, seconds: float, turns: alone.Turns
+) -> str:
   """The row's cells, from the dtype on."""
   case: Case = MODELS[row.model](row, jnp.dtype(dtype))
   state = [case.state()]
-  # Of the program as it is written; a loop counts as one round.
-  flops = case.step.lower(state[0], *case.batch).cost_analysis()["flops"]
 
   def train():
     state[0], loss = case.step(state[0], *case.batch)
@@ -97,9 +110,16 @@ def measure(row: model_rows.Row, dtype: str, seconds: float) -> str:
   def infer():
     return jax.block_until_ready(case.infer(case.variables, case.batch[0]))
 
-  step = seconds_of(train, seconds)
-  inference = seconds_of(infer, seconds)
-  operations = ", ".join(slowest(train))
+  train()
+  infer()
+  flops = flops_of(case)
+  with turns.timing():
+    # A process that has waited takes back caches and memory.
+    train()
+    step = seconds_of(train, seconds)
+    infer()
+    inference = seconds_of(infer, seconds)
+    operations = ", ".join(slowest(train))
   device = jax.devices()[0]
   peak = peak_flops(device.device_kind, dtype)
   memory = (device.memory_stats() or {}).get("peak_bytes_in_use")
@@ -123,10 +143,13 @@ def main() -> None:
   parser.add_argument("--batch-factor", type=int, default=1)
   parser.add_argument("--tiny", action="store_true")
   parser.add_argument("--seconds", type=float, default=2.0)
+  parser.add_argument("--together", default="", help="folder, see alone.py")
+  parser.add_argument("--patience", type=float, default=0.0)
   args = parser.parse_args()
+  turns = alone.Turns(args.together, args.patience)
   runtime.enable_compilation_cache()
   row = model_rows.find(args.row, args.tiny, args.batch_factor)
-  cells = measure(row, args.dtype, args.seconds)
+  cells = measure(row, args.dtype, args.seconds, turns)
   print(f"| {args.row}, {' x '.join(map(str, row.shape))} | {cells} |")
 
 

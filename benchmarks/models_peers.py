@@ -20,7 +20,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks import contenders, model_rows
+from benchmarks import alone, contenders, model_rows
 from benchmarks.model_rows import Row
 
 
@@ -182,7 +182,9 @@ def mask_rcnn(row: Row) -> Case:
   # Weights by a formula, so that as much is found as by a trained detector.
   from tests.golden.detection_peers import make
 
-  model = make("v1")
+  with torch.device("cpu"):
+    model = make("v1")
+  model.to(torch.get_default_device())
   model.roi_heads.detections_per_img = 100
   model.transform.min_size = (row.shape[1],)
   boxes, classes = model_rows.objects(row)
@@ -288,7 +290,11 @@ def _fastest(ways: list[_Way], function: str) -> _Way:
 
 
 def _on_device(
-  name: str, row: Row, make: Callable[[Row], Case], device: str
+  name: str,
+  row: Row,
+  make: Callable[[Row], Case],
+  device: str,
+  turns: alone.Turns,
 ) -> str:
   """A line of the table of benchmarks/accelerator.py."""
   torch.set_default_device(device)
@@ -296,23 +302,23 @@ def _on_device(
   case.model.to(memory_format=_layout(case))
   model = case.model if row.objects else torch.compile(case.model)
   images = case.images.to(memory_format=_layout(case))
+  functions = _functions(case._replace(model=model, images=images)).values()
+
+  def run(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    with torch.autocast(device, torch.bfloat16):
+      function()
+    if device == "cuda":
+      torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+  for function in functions:
+    run(function)
   seconds = []
-  for function in _functions(
-    case._replace(model=model, images=images)
-  ).values():
-
-    def run(function=function):
-      with torch.autocast(device, torch.bfloat16):
-        function()
-      if device == "cuda":
-        torch.cuda.synchronize()
-
-    taken = []
-    for _ in range(13):
-      start = time.perf_counter()
-      run()
-      taken.append(time.perf_counter() - start)
-    seconds.append(statistics.median(taken[3:]))
+  with turns.timing():
+    for function in functions:
+      taken = [run(function) for _ in range(23)]
+      seconds.append(statistics.median(taken[3:]))
   peak = ""
   if device == "cuda":
     peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}"
@@ -335,12 +341,15 @@ def main() -> None:
   )
   parser.add_argument("--device", default="", help="a line of its table")
   parser.add_argument("--batch-factor", type=int, default=1)
+  parser.add_argument("--together", default="", help="folder, see alone.py")
+  parser.add_argument("--patience", type=float, default=0.0)
   args = parser.parse_args()
   warnings.simplefilter("ignore")
   row = model_rows.find(args.row, args.tiny, args.batch_factor)
   make = MODELS[row.model]
   if args.device:
-    print(_on_device(args.row, row, make, args.device))
+    turns = alone.Turns(args.together, args.patience)
+    print(_on_device(args.row, row, make, args.device, turns))
     return
   if args.save:
     state = make(row).model.state_dict()
