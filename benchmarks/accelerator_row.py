@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from benchmarks import alone, model_rows
 from benchmarks.models_ours import MODELS, Case
-from segsiam_jax import runtime
+from segsiam_jax.engine import runtime
 
 # Dense peak of a chip in TFLOP/s, by what its kind's name holds: bfloat16, and
 # float32 as its matrix units compute it by default (TF32 on GPUs, bfloat16 on

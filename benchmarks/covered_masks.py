@@ -19,18 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from segsiam_jax import (
-  checkpoint,
-  inputs,
-  process,
-  runs,
-  runtime,
-  steps,
-  workdir_config,
-)
-from segsiam_jax.data.annotations import Annotations, Crop
+from segsiam_jax import inputs, process
 from segsiam_jax.data.builders.digit_scenes import DigitScenes, make_scene
-from segsiam_jax.data.instance import mask_in_box
+from segsiam_jax.data.instance.annotations import Annotations, Crop
+from segsiam_jax.data.instance.rows import mask_in_box
+from segsiam_jax.engine import checkpoint, runs, runtime, steps
 from segsiam_jax.ops.boxes import pairwise_iou
 from segsiam_jax.ops.masks import paste_masks
 from segsiam_jax.tasks.detections import Found
@@ -94,9 +87,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--workdir", required=True)
   workdir = parser.parse_args().workdir
-  config = workdir_config.read(workdir)
+  config = workdir.read(workdir)
   data = inputs.open_inputs(config, train=False)
-  config = runs.with_data(config, data.source.class_names)
+  config = inputs.of_evaluation(config, data.source, ())
   mesh = runtime.make_mesh()
   task = runs.make_task(config, data.element_spec)
   folder = checkpoint.find(

@@ -20,9 +20,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from segsiam_jax import inputs, process, runs, runtime, steps
+from segsiam_jax import inputs, process
 from segsiam_jax.config import default_config
-from segsiam_jax.state import create_state, make_optimizer
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import create_state, make_optimizer
 
 
 def write_images(folder: pathlib.Path, count: int, side: int) -> None:

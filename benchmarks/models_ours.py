@@ -16,7 +16,8 @@ import optax
 
 from benchmarks import contenders, model_rows
 from benchmarks.model_rows import Row
-from segsiam_jax import losses, process, runtime
+from segsiam_jax import losses, process
+from segsiam_jax.engine import runtime
 from segsiam_jax.models.fcn import FCNResNet
 from segsiam_jax.models.layers import Logits
 from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN

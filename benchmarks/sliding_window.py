@@ -24,10 +24,11 @@ import jax
 import numpy as np
 import tifffile
 
-from segsiam_jax import checkpoint, predict, process, runs
+from segsiam_jax import predict, process
 from segsiam_jax.config import default_config
+from segsiam_jax.engine import checkpoint, runs
+from segsiam_jax.engine.state import create_state, make_optimizer
 from segsiam_jax.prediction.probabilities import Probabilities
-from segsiam_jax.state import create_state, make_optimizer
 
 WINDOW = 256
 SIZES = (256, 1024, 2048, 4096, 8192)

@@ -33,11 +33,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import config_flags
 
-from segsiam_jax import runs, runtime, steps
 from segsiam_jax.data import pipeline
-from segsiam_jax.data.instance import InstanceRows
+from segsiam_jax.data.instance.rows import InstanceRows
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import TrainState, make_optimizer
 from segsiam_jax.fields.instance import canvas
-from segsiam_jax.state import TrainState, make_optimizer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "predict"], "Which step.")

@@ -221,7 +221,7 @@ def name_workdir_config(argv: list[str]) -> None:
     and _value(argv, "mode") in ("eval", "predict")
   ):
     log_to_stderr()
-    file = pathlib.Path(__file__).with_name("workdir_config.py")
+    file = pathlib.Path(__file__).with_name("config") / "of_workdir.py"
     argv.insert(1, f"--config={file}:{workdir}")
 
 

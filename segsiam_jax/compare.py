@@ -26,21 +26,13 @@ import ml_collections
 from absl import app, flags
 from PIL import Image
 
-from segsiam_jax import (
-  command_line,
-  comparison,
-  distributed,
-  inputs,
-  metrics_log,
-  paths,
-  process,
-  runtime,
-  strict_json,
-  train,
-)
-from segsiam_jax.comparison import Result
+from segsiam_jax import command_line, inputs, process, train
 from segsiam_jax.config import override, validate
+from segsiam_jax.engine import distributed, runtime
 from segsiam_jax.errors import UserError, first_line
+from segsiam_jax.files import paths, strict_json
+from segsiam_jax.report import comparison, metrics_log
+from segsiam_jax.report.comparison import Result
 
 _logger = logging.getLogger(__name__)
 

@@ -1,36 +1,28 @@
 """Evaluation: in the training loop, and of a checkpoint by itself."""
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from segsiam_jax import (
-  checkpoint,
-  coco_results,
-  inputs,
-  overlays,
-  paths,
-  prediction,
-  runs,
-  runtime,
-  steps,
-  workdir_config,
-  writers,
-)
+from segsiam_jax import inputs, parts
+from segsiam_jax.config import of_workdir
+from segsiam_jax.data import sources
+from segsiam_jax.engine import checkpoint, runs, runtime, steps
+from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError, nearest
+from segsiam_jax.fields import tasks
+from segsiam_jax.files import paths
 from segsiam_jax.metrics.base import Mean, compute_all, merge_all, widen
-from segsiam_jax.state import TrainState
-from segsiam_jax.tasks.base import Task
+from segsiam_jax.report import overlays, writers
+from segsiam_jax.tasks.base import HostMetrics, Task
 
 _logger = logging.getLogger(__name__)
 
-# Of a workdir: what an evaluation found, in COCO's format of results.
-RESULTS_FILE = "detections.json"
 # Device counts are int32: they are fetched before they can reach 2^31.
 _MOST_ELEMENTS = 2**30
 
@@ -66,7 +58,7 @@ class Evaluator:
     self._mesh, self._backend = mesh, config.backend
     self._num_pictures, self._thorough = config.train.num_pictures, thorough
     self._best = (config.train.best_metric, config.train.best_mode)
-    self._host_metrics = prediction.host_metrics(config, task, data.source)
+    self._host_metrics = _host_metrics(config, task, data.source)
     self._eval_step = steps.make_eval_step(
       task, mesh=mesh, backend=config.backend
     )
@@ -159,7 +151,7 @@ class Evaluator:
         "the evaluation loss is NaN, because the weights are NaN or overflow; "
         "use an earlier checkpoint"
       )
-    plots, results = {}, None
+    plots = {}
     if host is not None:
       host = host.gather()
       own = host.sums()
@@ -169,11 +161,24 @@ class Evaluator:
       draws = self._task.plots is not None and self._num_pictures
       if draws and jax.process_index() == 0:
         plots = self._task.plots(host, self._data.source, self._thorough)
-      if self._task.results is not None:
-        results = self._task.results(host)
     else:
       metrics = compute_all(total)
-    return Evaluation(metrics, pictures[: self._num_pictures], plots, results)
+    return Evaluation(metrics, pictures[: self._num_pictures], plots, host)
+
+
+def _host_metrics(
+  config: ml_collections.ConfigDict, task: Task, source: sources.Source
+) -> Callable[[TrainState | None], HostMetrics] | None:
+  """Starts what a split is scored by on the host, for a state.
+
+  Of no state it makes metrics that know their names alone.
+  """
+  reference = tasks.find(config.task).host_metrics
+  if reference:
+    return parts.load(reference)(config, source)
+  if task.host_metrics is None:
+    return None
+  return lambda state: task.host_metrics(source)
 
 
 class Evaluation(NamedTuple):
@@ -183,13 +188,13 @@ class Evaluation(NamedTuple):
     metrics: by name.
     pictures: of examples, of one size.
     plots: of the whole split, by name.
-    results: detections in COCO's format, one by one; None of other tasks.
+    host: host metrics of all processes, or None.
   """
 
   metrics: dict[str, float]
   pictures: list[np.ndarray]
   plots: dict[str, np.ndarray]
-  results: Iterator[dict[str, Any]] | None = None
+  host: HostMetrics | None = None
 
   def show(self, writer: writers.Writer, step: int) -> None:
     """Writes pictures and plots."""
@@ -221,12 +226,9 @@ def evaluate(
   folder = checkpoint.find(workdir, which, *best)
   paths.make_writable("--workdir", workdir, jax.process_index())
   data = inputs.open_inputs(config, train=False)
-  trained = workdir_config.read(workdir)
-  # Of Siamese networks, other identities are tested than were trained on.
-  class_names = trained.data.class_names if trained else ()
-  if config.task == "instance" and class_names:
-    inputs.check_classes(config, data.source, class_names)
-  config = runs.with_data(config, class_names or data.source.class_names)
+  trained = of_workdir.read(workdir)
+  learned = trained.data.get("class_names", ()) if trained else ()
+  config = inputs.of_evaluation(config, data.source, learned)
   task = runs.make_task(config, data.element_spec)
   if not paths.resolve(folder).exists():
     # Replaced in the meantime, by the run that trains there.
@@ -239,12 +241,8 @@ def evaluate(
   split = f"eval:{config.data.eval_split}"
   writer.scalars(step, split, result.metrics)
   result.show(writer, step)
-  if result.results is not None and jax.process_index() == 0:
-    target = paths.resolve(workdir) / RESULTS_FILE
-    with coco_results.write_results(target) as add:
-      for one in result.results:
-        add(one)
-    _logger.info("detections: %s", target)
+  if result.host is not None and jax.process_index() == 0:
+    result.host.write(workdir)
   _logger.info("%s, %s\n%s", folder, split, writers.table(result.metrics))
   writer.close()
   return result.metrics

@@ -38,8 +38,7 @@ _PROFILE = flags.DEFINE_list(
 
 
 def _run() -> None:
-  from segsiam_jax import workdir_config
-  from segsiam_jax.config import validate
+  from segsiam_jax.config import of_workdir, validate
 
   if not _WORKDIR.value:
     raise UserError("--workdir: name a folder for the run")
@@ -49,7 +48,7 @@ def _run() -> None:
   elif _MODE.value == "train":
     raise UserError("--config: name a config file, such as configs/X.py")
   else:
-    config = workdir_config.get_config(_WORKDIR.value)
+    config = of_workdir.get_config(_WORKDIR.value)
   if _PROFILE.value:
     try:
       first, last = map(int, _PROFILE.value)
@@ -64,7 +63,8 @@ def _run() -> None:
 
   # Only now what takes seconds to import: a mistake is told at once.
   try:
-    from segsiam_jax import distributed, evaluate, predict, runtime, train
+    from segsiam_jax import evaluate, predict, train
+    from segsiam_jax.engine import distributed, runtime
   except ValueError as error:  # JAX reads its variables when it is imported.
     raise UserError(
       f"{first_line(error)}; fix or unset the variable of the environment"

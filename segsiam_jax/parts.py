@@ -7,10 +7,12 @@ from typing import Any
 def load(reference: str) -> Any:
   """What a reference such as 'segsiam_jax.models.resnet:ResNet' names.
 
-  The module is imported now, so that tables cost nothing to read.
+  One without a colon names a module. It is imported now, so that tables cost
+  nothing to read.
 
   >>> load("math:sqrt")(9.0)
   3.0
   """
-  module, _, name = reference.partition(":")
-  return getattr(importlib.import_module(module), name)
+  module, colon, name = reference.partition(":")
+  found = importlib.import_module(module)
+  return getattr(found, name) if colon else found

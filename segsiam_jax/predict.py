@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from segsiam_jax import checkpoint, paths, prediction
+from segsiam_jax import parts
+from segsiam_jax.engine import checkpoint
 from segsiam_jax.errors import UserError
+from segsiam_jax.fields import tasks
+from segsiam_jax.files import paths
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.output import Output
 
@@ -37,6 +40,11 @@ def predict(
       same. Or a file that no prediction wrote would be overwritten; then
       nothing is done.
   """
+  of_task = tasks.find(config.task)
+  if not of_task.predict_files:
+    raise UserError(
+      f"--mode=predict: the task {config.task!r} predicts no files"
+    )
   files = files_lib.list_files(inputs)
   output = output or str(paths.resolve(workdir) / "predictions")
   folder = checkpoint.find(
@@ -44,9 +52,8 @@ def predict(
   )
   paths.make_writable("--output", output)
   target = paths.resolve(output)
-  complaints = prediction.PREDICTORS[config.task](
-    config, folder, files, Output(target, files)
-  )
+  predict_files = parts.load(of_task.predict_files)
+  complaints = predict_files(config, folder, files, Output(target, files))
   done = len(files) - len(complaints)
   _logger.info("%d files predicted with %s: %s", done, folder, target)
   if complaints:

@@ -9,24 +9,24 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from segsiam_jax import (
+from segsiam_jax import inputs
+from segsiam_jax.engine import (
   checkpoint,
   distributed,
   finite,
-  hard_negatives,
+  hooks,
   initial,
-  inputs,
-  paths,
   resuming,
   runs,
   runtime,
   steps,
-  writers,
 )
+from segsiam_jax.engine.state import TrainState, create_state, make_optimizer
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
+from segsiam_jax.files import paths
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
-from segsiam_jax.state import TrainState, create_state, make_optimizer
+from segsiam_jax.report import writers
 from segsiam_jax.tasks.base import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _train(
   eval_data = inputs.open_inputs(config, train=False)
   inputs.check_together(config, train_data, eval_data)
   source = train_data.source
-  config = runs.with_data(config, source.class_names, source)
+  config = inputs.of_training(config, source)
   before = runs.check_same_run(config, workdir)
   identity = resuming.check_data(workdir, source, eval_data.source)
   _logger.info(
@@ -96,7 +96,7 @@ def _train(
     config.data.name,
     len(source),
     len(eval_data.source),
-    len(config.data.class_names),
+    len(source.class_names),
   )
 
   task = runs.make_task(config, train_data.element_spec)
@@ -146,8 +146,8 @@ def _train(
       state = initial.load_weights(state, config)
     start = int(state.step)
     preemption.leave_early(f"step {start}")
-    miner = hard_negatives.Miner(config, task, train_data, mesh, workdir)
-    iterator = miner.resume(start, iterator, saved)
+    between = hooks.of_task(config)(config, task, train_data, mesh, workdir)
+    iterator = between.resume(start, iterator, saved)
     if before is not None:
       saved.keep_best_of(before.train.best_metric, before.train.best_mode)
     runs.save_config(config, workdir)
@@ -231,7 +231,7 @@ def _train(
       for step in _traced(range(start + 1, total + 1), profile, workdir):
         batch = runtime.to_global(read(step), mesh, config.backend)
         state, metrics = train_step(state, batch)
-        iterator = miner.after(step, state, iterator, saved)
+        iterator = between.after(step, state, iterator, saved)
         if step == start + 1:
           so_far = resuming.unpack(interval, metrics)
           jax.block_until_ready(state)

@@ -25,8 +25,8 @@ import numpy as np
 from absl import app, flags
 from hypothesis import strategies as st
 
-from segsiam_jax import inputs, workdir_config
-from segsiam_jax.config import default_config, validate
+from segsiam_jax import inputs
+from segsiam_jax.config import default_config, of_workdir, validate
 from segsiam_jax.data import images
 from segsiam_jax.errors import UserError
 from segsiam_jax.prediction.gallery import Gallery
@@ -217,7 +217,7 @@ def _is_a_line(error: UserError) -> None:
 
 
 def _read_config(root: pathlib.Path) -> None:
-  config = workdir_config.read(str(root))
+  config = of_workdir.read(str(root))
   if config is not None:
     validate(config)
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax.config import default_config
-from segsiam_jax.data import identities
+from segsiam_jax.data.identity import identities
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
 
 

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax import inputs, runs, runtime, steps
+from segsiam_jax import inputs
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import create_state, make_optimizer
 from segsiam_jax.metrics.base import compute_all, widen
-from segsiam_jax.state import create_state, make_optimizer
 
 STEPS = 5
 

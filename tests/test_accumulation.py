@@ -7,11 +7,12 @@ import optax
 import pytest
 
 from segsiam_jax import config as config_lib
-from segsiam_jax import inputs, runs, runtime, steps
+from segsiam_jax import inputs
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.siamese_losses import LOSSES as SIAMESE_LOSSES
 from segsiam_jax.metrics.base import compute_all, widen
-from segsiam_jax.state import create_state
 from tests.cells import make_config, write_cells
 from tests.conftest import make_tiny_config
 from tests.siamese_data import make_siamese_config, write_splits

@@ -146,7 +146,7 @@ def test_wrong_values(good, tmp_path, capsys, path, value):
 @pytest.mark.parametrize(("path", "value"), CASES)
 def test_wrong_values_may_be_left_out(good, path, value, caplog):
   """Those of one image or one annotation; others are an error all the same."""
-  from segsiam_jax.data.coco import CocoSource
+  from segsiam_jax.data.instance.coco import CocoSource
 
   file = good / "annotations/instances_train.json"
   before = file.read_text()
@@ -234,7 +234,7 @@ def test_json_of_other_encodings_is_read(good, encoding):
   ],
 )
 def test_what_is_odd_but_clear_is_read(tmp_path, path, value):
-  from segsiam_jax.data.coco import CocoSource
+  from segsiam_jax.data.instance.coco import CocoSource
 
   bad_inputs.make_coco(tmp_path)
   file = tmp_path / "annotations/instances_train.json"

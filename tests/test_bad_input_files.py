@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segsiam_jax import predict
-from segsiam_jax.data import omniglot
+from segsiam_jax.data.identity import omniglot
 from tests import bad_inputs
 from tests.bad_inputs import SIZE
 

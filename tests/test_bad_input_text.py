@@ -230,7 +230,7 @@ def test_lists_as_windows_saves_them(tmp_path, reader, encoding):
 
 
 def test_paths_of_pairs_may_be_absolute(tmp_path):
-  from segsiam_jax.data import pair_list
+  from segsiam_jax.data.identity import pair_list
 
   bad_inputs.make_pairs(tmp_path / "data")
   bad_inputs.make_people(tmp_path / "far")
@@ -243,7 +243,8 @@ def test_paths_of_pairs_may_be_absolute(tmp_path):
 
 @pytest.mark.parametrize("disk", ["e\u0301", "\xe9"])
 def test_lists_may_encode_letters_in_another_way(tmp_path, disk):
-  from segsiam_jax.data import coco, documents, lfw, pair_list
+  from segsiam_jax.data.identity import documents, lfw, pair_list
+  from segsiam_jax.data.instance import coco
 
   typed = {"e\u0301": "\xe9", "\xe9": "e\u0301"}[disk]
   for number in (1, 2):

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from segsiam_jax import room
+from segsiam_jax.engine import room
 from tests import bad_inputs
 
 NAN, INFINITY = float("nan"), float("inf")

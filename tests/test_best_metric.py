@@ -3,10 +3,11 @@
 import jax
 import pytest
 
-from segsiam_jax import inputs, runs, runtime
+from segsiam_jax import inputs
+from segsiam_jax.engine import runs, runtime
+from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
-from segsiam_jax.state import TrainState
 from tests.cells import make_config, write_cells
 from tests.conftest import make_tiny_config
 from tests.siamese_data import make_siamese_config, write_splits
@@ -66,7 +67,7 @@ def test_names_are_those_of_an_evaluation(
   config = make(tmp_path, blobs)
   config.train.num_pictures = 0
   data = inputs.open_inputs(config, train=False)
-  config = runs.with_data(config, data.source.class_names)
+  config = inputs.of_evaluation(config, data.source, ())
   task = runs.make_task(config, data.element_spec)
   mesh = runtime.make_mesh()
   evaluator = Evaluator(config, task, data, mesh=mesh)

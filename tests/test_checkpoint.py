@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax import checkpoint, checkpoint_files
-from segsiam_jax.checkpoint import Checkpointer
+from segsiam_jax.engine import checkpoint
+from segsiam_jax.engine.checkpoint import Checkpointer
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import checkpoint_files
 
 
 def batches():

@@ -12,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from segsiam_jax import compare, comparison, paths
-from segsiam_jax.comparison import Result
+from segsiam_jax import compare
 from segsiam_jax.config import override
-from segsiam_jax.data.sources import FolderSource, Subset
+from segsiam_jax.data.semantic.sources import FolderSource, Subset
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
 from segsiam_jax.metrics import t_interval
+from segsiam_jax.report import comparison
+from segsiam_jax.report.comparison import Result
 
 
 def results():

@@ -5,12 +5,14 @@ import time
 import jax
 import pytest
 
-from segsiam_jax import config as configs
-from segsiam_jax import room, runs, runtime, state
+from segsiam_jax import parts
 from segsiam_jax.config import default_config, fields, validate
-from segsiam_jax.data import pipeline, semantic
+from segsiam_jax.data import pipeline
+from segsiam_jax.data.semantic import rows as semantic_rows
+from segsiam_jax.engine import room, runs, runtime, state
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import common
+from segsiam_jax.fields.tasks import TASKS
 
 NAN, INFINITY = float("nan"), float("inf")
 WHOLE = (-(2**63), -1, 0, 1, 10**6, 10**9, 2**31, 2**32, 2**63, 10**400)
@@ -18,8 +20,8 @@ REAL = (NAN, INFINITY, -INFINITY, -1e308, -1.0, 0.0, 1e-320, 1.0, 1e308)
 TEXTS = ("", "\0", "x" * 10_000, "(", "\ud800", "a\nb", "../..")
 MODELS = [
   (task, model)
-  for task, of_task in configs._TASKS.items()
-  for model in of_task.MODELS
+  for task, of_task in TASKS.items()
+  for model in parts.load(of_task.fields).MODELS
 ]
 
 
@@ -57,7 +59,7 @@ def changed(task, model, name, value):
 def test_every_field_takes_or_refuses_its_ends(task, model):
   """In one short line, within a second; 10^400 and NaN are never valid."""
   of_model = fields(task, model)
-  if model != next(iter(configs._TASKS[task].MODELS)):
+  if model != next(model for name, model in MODELS if name == task):
     of_model = {
       name: field
       for name, field in of_model.items()
@@ -101,7 +103,7 @@ def test_the_largest_seed_seeds_all():
   jax.random.key(largest)
   dataset = pipeline.make_pipeline(
     range(4),
-    semantic.SemanticRows((4, 4), channels=1, fit="resize", train=True),
+    semantic_rows.SemanticRows((4, 4), channels=1, fit="resize", train=True),
     batch_size=2,
     train=True,
     seed=largest,

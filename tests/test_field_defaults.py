@@ -8,13 +8,14 @@ import pytest
 
 from segsiam_jax import config as config_lib
 from segsiam_jax import losses, parts
-from segsiam_jax.checkpoint import Checkpointer
-from segsiam_jax.data.instance import InstanceRows
+from segsiam_jax.data.identity.sampling import Sampling
+from segsiam_jax.data.identity.trial_plans import random_pairs
+from segsiam_jax.data.instance.rows import InstanceRows
 from segsiam_jax.data.pipeline import make_pipeline
-from segsiam_jax.data.sampling import Sampling
-from segsiam_jax.data.semantic import SemanticRows
-from segsiam_jax.data.sources import FolderSource
-from segsiam_jax.data.trial_plans import random_pairs
+from segsiam_jax.data.semantic.rows import SemanticRows
+from segsiam_jax.data.semantic.sources import FolderSource
+from segsiam_jax.engine.checkpoint import Checkpointer
+from segsiam_jax.engine.steps import make_train_step
 from segsiam_jax.fields import (
   instance,
   semantic,
@@ -26,7 +27,6 @@ from segsiam_jax.metrics import CocoAveragePrecision
 from segsiam_jax.ops.augment import Augmentation
 from segsiam_jax.ops.deformable import Maps
 from segsiam_jax.ops.distort import Distortion
-from segsiam_jax.steps import make_train_step
 from segsiam_jax.tasks import instance as instance_task
 from segsiam_jax.tasks import semantic as semantic_task
 from segsiam_jax.tasks import siamese as siamese_task

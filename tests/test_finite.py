@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax import evaluate, inputs, predict, runs, runtime, train
-from segsiam_jax.checkpoint import Checkpointer
+from segsiam_jax import evaluate, inputs, predict, train
+from segsiam_jax.engine import runs, runtime
+from segsiam_jax.engine.checkpoint import Checkpointer
+from segsiam_jax.engine.finite import not_finite
+from segsiam_jax.engine.state import create_state, make_optimizer
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluation, Evaluator
-from segsiam_jax.finite import not_finite
 from segsiam_jax.models.mask_rcnn import MaskRCNN
-from segsiam_jax.state import create_state, make_optimizer
 from segsiam_jax.tasks.detections import Found
 from segsiam_jax.tasks.siamese_metrics import require_finite_rows
 from tests.cells import SMALL, make_config, write_cells
@@ -124,7 +125,7 @@ def test_a_run_of_nan_ends_at_its_first_line(
 def spoil(workdir, config, step):
   """Saves a checkpoint of NaN, as earlier versions did."""
   task_data = inputs.open_inputs(config, train=True)
-  config = runs.with_data(config, task_data.source.class_names)
+  config = inputs.of_evaluation(config, task_data.source, ())
   task = runs.make_task(config, task_data.element_spec)
   tx, _ = make_optimizer(config.optimizer, config.train.num_steps)
   sharding = runtime.replicated(runtime.make_mesh())

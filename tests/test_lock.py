@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from segsiam_jax import lock
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import lock
 
 ROOT = pathlib.Path(__file__).parent.parent
 

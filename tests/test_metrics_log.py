@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 from tensorboardX.proto import event_pb2
 
-from segsiam_jax import metrics_log, tensorboard, writers
+from segsiam_jax.report import metrics_log, tensorboard, writers
 
 
 def steps_of(folder, split=None):

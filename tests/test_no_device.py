@@ -7,7 +7,8 @@ import sys
 import jax
 import pytest
 
-from segsiam_jax import command_line, compare, runtime, train
+from segsiam_jax import command_line, compare, train
+from segsiam_jax.engine import runtime
 from segsiam_jax.errors import UserError
 from tests import bad_inputs
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax import predict, train, workdir_config
+from segsiam_jax import predict, train
 from segsiam_jax.evaluate import evaluate
 
 ARCHIVES = sorted((pathlib.Path(__file__).parent / "old_workdirs").glob("*"))
@@ -43,7 +43,7 @@ def test_an_old_workdir_goes_on(archive, tmp_path):
     file.extractall(tmp_path)
   workdir = tmp_path / archive.stem
   halfway, end = evaluations(workdir)
-  config = workdir_config.read(str(workdir))
+  config = workdir.read(str(workdir))
 
   metrics = evaluate(config, str(workdir), str(halfway["step"]))
   check_equal(metrics, halfway)

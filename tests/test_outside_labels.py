@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax import (
-  checkpoint,
-  evaluate,
-  inputs,
-  predict,
-  runs,
-  runtime,
-  train,
-)
+from segsiam_jax import evaluate, inputs, predict, train
 from segsiam_jax.config import validate
 from segsiam_jax.data.builders.digits import png
+from segsiam_jax.engine import checkpoint, runs, runtime
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.prediction.labels import label_pixels

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segsiam_jax import overlays
+from segsiam_jax.report import overlays
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])

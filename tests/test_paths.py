@@ -6,16 +6,10 @@ import sys
 
 import pytest
 
-from segsiam_jax import (
-  checkpoint,
-  command_line,
-  compare,
-  inputs,
-  paths,
-  predict,
-  train,
-)
+from segsiam_jax import command_line, compare, inputs, predict, train
+from segsiam_jax.engine import checkpoint
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
 from segsiam_jax.pretrained.state_dict import read_state_dict
 
 

@@ -7,7 +7,7 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from segsiam_jax import overlays, plots
+from segsiam_jax.report import overlays, plots
 
 RED, BLUE, GREEN = overlays.palette(4)[1:4]
 

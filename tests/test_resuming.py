@@ -9,8 +9,9 @@ import grain
 import pytest
 from PIL import Image
 
-from segsiam_jax import checkpoint, evaluate, predict, resuming, train
+from segsiam_jax import evaluate, predict, train
 from segsiam_jax.data import pipeline, readers
+from segsiam_jax.engine import checkpoint, resuming
 from segsiam_jax.errors import Preempted, UserError
 from tests.conftest import make_tiny_config
 from tests.train_runs import assert_equal, read_metrics

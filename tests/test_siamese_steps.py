@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from segsiam_jax import evaluate, hard_negatives, train
-from segsiam_jax.checkpoint import Checkpointer
+from segsiam_jax import evaluate, train
+from segsiam_jax.engine.checkpoint import Checkpointer
 from segsiam_jax.errors import Preempted, UserError
+from segsiam_jax.inputs import hard_negatives
 from tests import step_runs
 from tests.siamese_data import make_siamese_config, write_splits
 from tests.train_runs import assert_equal
@@ -145,7 +146,7 @@ def test_what_a_checkpoint_needs_lives_as_long(root, tmp_path, monkeypatch):
   config.train.update(eval_every=9, checkpoint_every=3)
   whole = train.train_and_evaluate(config, str(tmp_path / "whole"))
   save, workdir = Checkpointer.save, tmp_path / "parts"
-  after = train.hard_negatives.Miner.after
+  after = hard_negatives.Miner.after
 
   def save_once(self, step, *args, **kwargs):
     if step == 3:
@@ -158,7 +159,7 @@ def test_what_a_checkpoint_needs_lives_as_long(root, tmp_path, monkeypatch):
 
   with monkeypatch.context() as patched:
     patched.setattr(Checkpointer, "save", save_once)
-    patched.setattr(train.hard_negatives.Miner, "after", die)
+    patched.setattr(hard_negatives.Miner, "after", die)
     with pytest.raises(RuntimeError, match="power"):
       train.train_and_evaluate(config, str(workdir))
   assert (workdir / "checkpoints/3/negatives/2.npy").exists()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from segsiam_jax import runtime
+from segsiam_jax.engine import runtime
 from tests.train_runs import ROOT, Run, read_metrics
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from segsiam_jax.config import default_config
-from segsiam_jax.errors import UserError
-from segsiam_jax.state import (
+from segsiam_jax.engine.state import (
   decayed,
   frozen_parameters,
   make_optimizer,
   make_schedule,
 )
+from segsiam_jax.errors import UserError
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from segsiam_jax import runtime, steps
+from segsiam_jax.engine import runtime, steps
+from segsiam_jax.engine.state import create_state
 from segsiam_jax.metrics.base import Mean, compute_all, widen
 from segsiam_jax.models import layers, towers
-from segsiam_jax.state import create_state
 from segsiam_jax.tasks import base
 from tests import step_runs
 from tests.cells import make_config, write_cells

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from segsiam_jax import inputs, runs, runtime, steps
-from segsiam_jax.state import create_state, make_optimizer
+from segsiam_jax import inputs
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import create_state, make_optimizer
 from tests.step_runs import STEPS, assert_close, train
 
 

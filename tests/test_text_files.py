@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from segsiam_jax import text_files
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import text_files
 
 TEXT = "first,second\n\xe9,\u4f60\n"
 

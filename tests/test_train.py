@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segsiam_jax import evaluate, predict, train
-from segsiam_jax.checkpoint import Checkpointer
+from segsiam_jax.engine.checkpoint import Checkpointer
 from segsiam_jax.errors import Preempted, UserError
 from tests.step_runs import assert_close
 from tests.train_runs import Run, assert_equal, read_metrics, restored

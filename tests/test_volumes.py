@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax import evaluate, predict, runs, train
+from segsiam_jax import evaluate, predict, train
 from segsiam_jax.config import default_config, validate
 from segsiam_jax.data import images
+from segsiam_jax.engine import runs
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import compute_all, widen

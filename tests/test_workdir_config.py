@@ -5,7 +5,9 @@ import logging
 
 import pytest
 
-from segsiam_jax import command_line, runs, workdir_config
+from segsiam_jax import command_line
+from segsiam_jax.config import of_workdir
+from segsiam_jax.engine import runs
 from segsiam_jax.errors import UserError
 
 
@@ -30,7 +32,7 @@ def drop(workdir, *names):
 
 def test_what_was_saved_comes_back(saved, tiny_config, caplog):
   with caplog.at_level(logging.INFO):
-    config = workdir_config.get_config(str(saved))
+    config = of_workdir.get_config(str(saved))
   assert config.to_dict() == tiny_config.to_dict()
   assert not caplog.records
 
@@ -42,7 +44,7 @@ def test_fields_that_are_younger_have_their_defaults(
   drop(saved, "train.keep", *sections)
   monkeypatch.setattr(logging.getLogger("segsiam_jax"), "propagate", True)
   with caplog.at_level(logging.INFO, "segsiam_jax"):
-    config = workdir_config.get_config(str(saved))
+    config = of_workdir.get_config(str(saved))
   assert config.to_dict() == tiny_config.to_dict()
   [message] = [record.getMessage() for record in caplog.records]
   assert "predict.window" in message
@@ -70,13 +72,13 @@ def test_a_younger_field_is_no_other_run(saved, tiny_config):
 def test_broken_files_are_named(saved, text, words):
   (saved / "config.json").write_text(text)
   with pytest.raises(UserError, match=words) as caught:
-    workdir_config.get_config(str(saved))
+    of_workdir.get_config(str(saved))
   assert "\n" not in str(caught.value)
 
 
 def test_no_file(tmp_path):
   with pytest.raises(UserError, match=r"config\.json: not found"):
-    workdir_config.get_config(str(tmp_path))
+    of_workdir.get_config(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_flags_change_the_workdir_s_config(flags, named, monkeypatch):
   else:
     flag, path = argv[1].split("=", 1)
     assert flag == "--config"
-    assert path.endswith(f"workdir_config.py:{named}")
+    assert path.endswith(f"config/of_workdir.py:{named}")
     assert argv[2:] == list(flags)
 
 

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from segsiam_jax import overlays, paths, writers
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
+from segsiam_jax.report import overlays, writers
 
 
 def test_scalars_are_appended_as_json_lines(tmp_path):

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from segsiam_jax.data import readers
-from segsiam_jax.data.sampling import BatchPlan
 from segsiam_jax.data.sources import Source
 
 
@@ -29,6 +28,16 @@ class Rows(Protocol):
   def __call__(
     self, example: Mapping[str, Any], rng: np.random.Generator
   ) -> Mapping[str, np.ndarray]: ...
+
+
+class Plan(Protocol):
+  """Batches of indices: (B,), or a dictionary with one such array a branch."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(
+    self, index: int
+  ) -> np.ndarray | Mapping[str, np.ndarray]: ...
 
 
 class Buckets(NamedTuple):
@@ -139,7 +148,7 @@ def make_pipeline(
   process_count: int = 1,
   threads: int = 4,
   workers: int = 0,
-  plan: BatchPlan | None = None,
+  plan: Plan | None = None,
 ) -> grain.IterDataset | readers.Readers:
   """Batches of one process: dictionaries of NumPy arrays of static shape.
 

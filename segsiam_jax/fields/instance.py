@@ -7,19 +7,10 @@ import ml_collections
 from segsiam_jax.errors import shown
 from segsiam_jax.fields import augment
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
+from segsiam_jax.fields.data_sets import INSTANCE
 from segsiam_jax.fields.encoders import WITH_PYRAMID, check_option
 
-DATA_SETS = (
-  "digit_scenes/classes",
-  "digit_scenes/crowds",
-  "folder",
-  "coco",
-  "lvis",
-  "coco/2017",
-)
 NORMS = ("batch", "group", "none")
-# Without masks.
-_BOXES_ALONE = ("coco/2017",)
 
 
 def canvas(text: str) -> tuple[int, int]:
@@ -45,7 +36,7 @@ FIELDS: dict[str, Field] = {
   "data.name": Field(
     "digit_scenes/crowds",
     "data set, 'folder' of label images, or 'coco' for a folder in its format",
-    one_of(*DATA_SETS),
+    one_of(*INSTANCE),
   ),
   "data.class_names": Field(
     ("",),
@@ -231,7 +222,7 @@ MODELS: dict[str, dict[str, Field]] = {
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
   data = config.data
-  if data.name in ("folder", "coco") and not data.dir:
+  if INSTANCE[data.name].folder and not data.dir:
     fail("data.dir", "the folder that holds the images is needed")
   if data.name == "folder" and not data.class_names:
     fail("data.class_names", "a folder needs the names of its classes")
@@ -253,6 +244,6 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
       f"the model returns model.max_detections = "
       f"{config.model.max_detections} at most: raise both",
     )
-  if config.model.name == "mask_rcnn" and data.name in _BOXES_ALONE:
+  if config.model.name == "mask_rcnn" and not INSTANCE[data.name].masks:
     fail("data.name", "has no masks; config.model.name = 'faster_rcnn' will do")
   check_option(config, "encoder_width", "base_width", fail)

@@ -9,16 +9,8 @@ from segsiam_jax.fields import (
   windows,
 )
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, size, within
+from segsiam_jax.fields.data_sets import SEMANTIC
 from segsiam_jax.fields.semantic_losses import taking
-
-DATA_SETS = (
-  "digit_scenes/trimap",
-  "digit_scenes/classes",
-  "oxford_iiit_pet",
-  "cityscapes",
-  "caltech_birds2011",
-  "folder",
-)
 
 MODELS = semantic_models.MODELS
 
@@ -44,7 +36,7 @@ FIELDS: dict[str, Field] = {
     one_of("resize", "crop", "pad"),
   ),
   "data.name": Field(
-    "digit_scenes/trimap", "data set, or 'folder'", one_of(*DATA_SETS)
+    "digit_scenes/trimap", "data set, or 'folder'", one_of(*SEMANTIC)
   ),
   "data.class_names": Field(
     ("",), "class names of a folder; () uses the data set's own", empty=True
@@ -111,9 +103,9 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
   windows.check(config, fail)
   data = config.data
+  if SEMANTIC[data.name].folder and not data.dir:
+    fail("data.dir", "the folder that holds the splits is needed")
   if data.name == "folder":
-    if not data.dir:
-      fail("data.dir", "the folder that holds the splits is needed")
     if len(data.class_names) < 2:
       fail("data.class_names", "a folder needs the names of its classes")
   elif data.label_values:

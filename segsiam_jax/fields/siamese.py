@@ -4,32 +4,12 @@ import ml_collections
 
 from segsiam_jax.fields import augment, siamese_losses
 from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
+from segsiam_jax.fields.data_sets import IDENTITIES
 from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.fields.siamese_losses import comparing
 
-DATA_SETS = (
-  "digits",
-  "folder",
-  "pairs",
-  "omniglot",
-  "lfw",
-  "cedar",
-  "documents",
-  "pages",
-  "tfds:omniglot",
-  "tfds:lfw",
-  "celeb_a",
-  "caltech_birds2011",
-  "patch_camelyon",
-  "colorectal_histology",
-  "curated_breast_imaging_ddsm/original-calc",
-  "curated_breast_imaging_ddsm/original-mass",
-  "huggingface:rvl_cdip",
-)
-_NEED_A_FOLDER = ("folder", "pairs", "omniglot", "lfw", "cedar", "pages")
-
 FIELDS: dict[str, Field] = {
-  "data.name": Field("digits", "data set", one_of(*DATA_SETS)),
+  "data.name": Field("digits", "data set", one_of(*IDENTITIES)),
   "data.image_size": Field(
     (64, 64), "(height, width)", pair("(height, width)", 1)
   ),
@@ -220,7 +200,7 @@ MODELS: dict[str, dict[str, Field]] = {
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
   data, loss = config.data, config.loss
-  if data.name in _NEED_A_FOLDER and not data.dir:
+  if IDENTITIES[data.name].folder and not data.dir:
     fail("data.dir", "the folder of the data is needed")
   if config.model.name == "koch" and min(data.image_size) < 76:
     fail("data.image_size", "Koch's tower needs 76 pixels; the paper has 105")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segsiam_jax import overlays
 from segsiam_jax.data import listing
 from segsiam_jax.errors import UserError
 from segsiam_jax.prediction.output import CannotWriteError, Output
+from segsiam_jax.report import overlays
 
 _logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from segsiam_jax import paths
 from segsiam_jax.data import listing
 from segsiam_jax.errors import UserError, first_line
+from segsiam_jax.files import paths
 
 # (query (D,), embeddings (n, D)) -> (n,) scores, larger for more alike.
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]

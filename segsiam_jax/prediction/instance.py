@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 import ml_collections
 import numpy as np
 
-from segsiam_jax import coco_results, strict_json
 from segsiam_jax.data import images
-from segsiam_jax.data.annotations import Annotations
-from segsiam_jax.data.instance import InstanceRows, assign_buckets
+from segsiam_jax.data.instance.annotations import Annotations
+from segsiam_jax.data.instance.rows import InstanceRows, assign_buckets
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.instance import canvas
+from segsiam_jax.files import strict_json
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.output import Output
 from segsiam_jax.prediction.predictor import Predictor
+from segsiam_jax.report import coco_results
 from segsiam_jax.tasks.detections import Found, results_of
 
 RESULTS_FILE = "results.json"

@@ -4,7 +4,7 @@ Prediction writes the labels that are made here, and evaluation scores them: at
 the size of the file, against the file's own mask.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ import ml_collections
 import numpy as np
 
 from segsiam_jax.data import images
-from segsiam_jax.data.sources import SemanticSource
+from segsiam_jax.data.semantic.sources import SemanticSource
+from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics import ConfusionMatrix, RandScores
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.prediction.probabilities import Probabilities
-from segsiam_jax.state import TrainState
 from segsiam_jax.tasks.base import Batch, HostMetrics, Metrics
 from segsiam_jax.tasks.semantic import counts_rows
 
@@ -74,6 +74,22 @@ def label_pixels(
       "use an earlier checkpoint"
     )
   return Labelled(label, total / label.size, likely)
+
+
+def host_metrics(
+  config: ml_collections.ConfigDict, source: SemanticSource
+) -> Callable[[TrainState | None], HostMetrics]:
+  """Scores of what `predict` would write, once for every evaluation.
+
+  Args:
+    config: of the run; `data.class_names` are known.
+    source: of the split.
+
+  Returns:
+    A function that starts empty scores for a state.
+  """
+  probabilities = Probabilities(config)
+  return lambda state: FileScores(config, source, probabilities, state)
 
 
 class FileScores(HostMetrics):

@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 from etils import epath
 
-from segsiam_jax import strict_json
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import strict_json
 
 LIST_FILE = ".predicted.jsonl"
 

@@ -9,8 +9,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax import runs, runtime, steps
-from segsiam_jax.state import TrainState
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import TrainState
 
 
 class Predictor:

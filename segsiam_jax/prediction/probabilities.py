@@ -8,12 +8,12 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from segsiam_jax import inputs
 from segsiam_jax.data import images
+from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
+from segsiam_jax.inputs import semantic
 from segsiam_jax.prediction import windows
 from segsiam_jax.prediction.predictor import Predictor
-from segsiam_jax.state import TrainState
 
 # Whole images of other sizes than a row's are padded to multiples of these, the
 # last two of them, so that few sizes get compiled.
@@ -39,7 +39,7 @@ class Probabilities:
       checkpoint: its folder; '' for those of `with_weights`.
     """
     self._fit, settings = config.data.fit, config.predict
-    self._row_size = inputs.image_size(config, train=False)
+    self._row_size = semantic.image_size(config, train=False)
     self._window = tuple(settings.window) if any(settings.window) else None
     self._overlap, self._blend = settings.overlap, settings.blend
     image = jax.ShapeDtypeStruct(

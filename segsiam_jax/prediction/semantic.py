@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 import numpy as np
 
-from segsiam_jax import inputs, overlays
 from segsiam_jax.data import images
 from segsiam_jax.errors import UserError
+from segsiam_jax.inputs import semantic
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.labels import label_pixels
 from segsiam_jax.prediction.output import Output
 from segsiam_jax.prediction.probabilities import Probabilities
+from segsiam_jax.report import overlays
 
 # Pictures to look at are not larger: of a larger image every second pixel,
 # every third and so on is shown.
@@ -44,7 +45,7 @@ def predict_files(
   Raises:
     UserError: see `Output.claim`.
   """
-  image_format = inputs.image_format(config)
+  image_format = semantic.image_format(config)
   suffix = "png" if image_format.rank == 2 else "tif"
 
   def names(stem: str) -> tuple[str, str]:

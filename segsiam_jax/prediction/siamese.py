@@ -16,11 +16,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax import checkpoint as checkpoint_lib
-from segsiam_jax import paths
-from segsiam_jax.data import identity_sets, images, listing
-from segsiam_jax.data.siamese import SiameseRows
+from segsiam_jax.data import images, listing
+from segsiam_jax.data.identity import sets
+from segsiam_jax.data.identity.rows import SiameseRows
+from segsiam_jax.engine import checkpoint as checkpoint_lib
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
 from segsiam_jax.models.siamese import learned_head
 from segsiam_jax.ops.similarity import similarity
 from segsiam_jax.prediction import files as files_lib
@@ -145,7 +146,7 @@ class Embedder:
 
   def read(self, path: pathlib.Path) -> np.ndarray:
     """A file as the network takes it: (H, W, C) uint8."""
-    image = identity_sets.as_in(self._data.name, images.read_image(path))
+    image = sets.as_in(self._data.name, images.read_image(path))
     try:
       return self._fit.image(image)
     except UserError as error:

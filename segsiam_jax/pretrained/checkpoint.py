@@ -9,9 +9,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from segsiam_jax import paths
-from segsiam_jax.checkpoint_files import DAMAGE, check_stays, why
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
+from segsiam_jax.files.checkpoint_files import DAMAGE, check_stays, why
 
 PyTree = Any
 

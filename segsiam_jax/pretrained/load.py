@@ -8,8 +8,8 @@ import re
 import jax
 import numpy as np
 
-from segsiam_jax import paths
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
 from segsiam_jax.pretrained import (
   smp,
   torch_files,

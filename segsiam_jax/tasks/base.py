@@ -1,6 +1,6 @@
 """What a task is: pure functions that the compiled steps are made of."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -87,6 +87,9 @@ class HostMetrics(Protocol):
   def compute(self) -> dict[str, float]:
     """The metrics by name, without those of `sums`."""
 
+  def write(self, workdir: str) -> None:
+    """Writes what `--mode=eval` leaves, once gathered, on process 0."""
+
   def names(self) -> dict[str, str]:
     """What `compute` will find, before there is anything to compute.
 
@@ -113,8 +116,6 @@ class Task(NamedTuple):
     plots: (host metrics of all processes, source, thorough) -> (h, w, 3) uint8
       pictures of the whole split by name; not `thorough` in training, which
       waits for them. Or None.
-    results: host metrics of all processes -> all detections of the split, one
-      by one, in COCO's format. Or None.
     sums: what `loss_fn` is made of. None where rows are compared with each
       other, so that a batch must be used whole.
   """
@@ -128,7 +129,6 @@ class Task(NamedTuple):
   host_metrics: Callable[[Any], HostMetrics] | None = None
   watch: Callable[[Mapping[str, float]], str] = lambda values: ""
   plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
-  results: Callable[[Any], Iterator[dict[str, Any]]] | None = None
   sums: LossSums | None = None
 
 

@@ -1,17 +1,24 @@
 """What a detector found, on the host: at the images' own size."""
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from segsiam_jax import coco_results, overlays
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
 from segsiam_jax.metrics.detection import CocoAveragePrecision
 from segsiam_jax.metrics.image_objects import Detections, encode_mask
 from segsiam_jax.ops.masks import paste_masks
+from segsiam_jax.report import coco_results, overlays
 from segsiam_jax.tasks.base import Batch, HostMetrics
+
+_logger = logging.getLogger(__name__)
+
+# Of a workdir: what an evaluation found, in COCO's format of results.
+RESULTS_FILE = "detections.json"
 
 
 class Found(NamedTuple):
@@ -177,10 +184,14 @@ class InstanceMetrics(HostMetrics):
     precision.add(truth.id, truth.size, truth.ground_truth(), nothing)
     return dict.fromkeys(precision.compute(), "max")
 
-  def results(self) -> Iterator[dict[str, Any]]:
-    """All detections in COCO's format, with the data set's own ids."""
-    for image_id, found in self._precision.detections():
-      yield from results_of(image_id, found, self._source.category_ids)
+  def write(self, workdir: str) -> None:
+    """All detections as `RESULTS_FILE`, with the data set's own ids."""
+    target = paths.resolve(workdir) / RESULTS_FILE
+    with coco_results.write_results(target) as add:
+      for image_id, found in self._precision.detections():
+        for one in results_of(image_id, found, self._source.category_ids):
+          add(one)
+    _logger.info("detections: %s", target)
 
 
 def results_of(

@@ -178,7 +178,6 @@ def make_task(
     empty_metrics,
     draw,
     host_metrics,
-    results=InstanceMetrics.results,
     sums=sums,
   )
 

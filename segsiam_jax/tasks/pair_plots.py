@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from segsiam_jax import overlays, plots
 from segsiam_jax.metrics import verification
+from segsiam_jax.report import overlays, plots
 
 # Of more examples some are drawn; t-SNE takes three seconds for so many.
 _MOST_POINTS = {"pca": 5000, "tsne": 500}

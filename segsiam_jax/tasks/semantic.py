@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from segsiam_jax import losses, overlays, parts
+from segsiam_jax import losses, parts
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.semantic_losses import LOSSES
 from segsiam_jax.metrics import ConfusionMatrix
@@ -19,6 +19,7 @@ from segsiam_jax.models.layers import Logits
 from segsiam_jax.models.unet import UNet, UNetPlusPlus
 from segsiam_jax.models.unet_paper import UNetPaper
 from segsiam_jax.ops import augment
+from segsiam_jax.report import overlays
 from segsiam_jax.tasks import base, flips
 
 MODELS = {

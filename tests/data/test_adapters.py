@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from segsiam_jax.data import adapters, sources
 from segsiam_jax.data.builders.digits import png
+from segsiam_jax.data.semantic import adapters, sources
 from segsiam_jax.errors import UserError
 from tests.data.tfds_fakes import fake, prepare
 

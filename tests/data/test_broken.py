@@ -11,10 +11,10 @@ from PIL import Image
 
 from segsiam_jax import inputs
 from segsiam_jax.config import default_config, validate
-from segsiam_jax.data import identity_sets
-from segsiam_jax.data.coco import CocoSource
-from segsiam_jax.data.instance_folder import InstanceFolderSource
-from segsiam_jax.data.sources import FolderSource
+from segsiam_jax.data.identity import sets
+from segsiam_jax.data.instance.coco import CocoSource
+from segsiam_jax.data.instance.label_images import InstanceFolderSource
+from segsiam_jax.data.semantic.sources import FolderSource
 from segsiam_jax.errors import UserError
 from tests import bad_inputs
 from tests.data.coco_files import make_coco
@@ -40,7 +40,7 @@ def opens(kind, root, skip):
     return FolderSource(str(root), "train", ("a", "b"), skip_broken=skip)
   if kind == "instance":
     return InstanceFolderSource(str(root), "train", ("a",), skip_broken=skip)
-  return identity_sets.open_identities(kind, "train", str(root), skip)
+  return sets.open_identities(kind, "train", str(root), skip)
 
 
 def make_folder(root, kind):
@@ -168,13 +168,13 @@ def test_lfw(tmp_path, caplog):
     "2\nAda 1 2\nAda 1 3\nAda 2 Bob 1\nAda 3 Bob 2\n"
   )
   truncate(tmp_path / "lfw/Ada/Ada_0002.jpg")
-  people = identity_sets.open_identities("lfw", "people", str(tmp_path), True)
+  people = sets.open_identities("lfw", "people", str(tmp_path), True)
   assert len(people) == 5
   (tmp_path / "lfw/Bob/Bob_0002.jpg").unlink()
   for split in ("people", "pairs"):
     with pytest.raises(UserError, match=f"Bob.*{HINT}"):
-      identity_sets.open_identities("lfw", split, str(tmp_path))
-  pairs = identity_sets.open_identities("lfw", "pairs", str(tmp_path), True)
+      sets.open_identities("lfw", split, str(tmp_path))
+  pairs = sets.open_identities("lfw", "pairs", str(tmp_path), True)
   assert pairs.pairs.same.tolist() == [True]
   assert len(caplog.messages) == 2
 
@@ -186,7 +186,7 @@ def test_cedar(tmp_path, caplog):
         path = tmp_path / folder / f"{name}_{writer}_{number}.png"
         noise(path, 100 * len(name) + 10 * writer + number)
   truncate(tmp_path / "full_forg/forgeries_2_2.png")
-  source = identity_sets.open_identities("cedar", "all", str(tmp_path), True)
+  source = sets.open_identities("cedar", "all", str(tmp_path), True)
   assert len(source) == 11 and len(source.class_names) == 7
   assert "forgeries_2_2.png: not a readable" in caplog.text
   for first, second, same in zip(*source.pairs[:3], strict=True):
@@ -211,10 +211,8 @@ def test_omniglot(tmp_path, caplog):
   path = tmp_path / "images_background.zip"
   make_omniglot(path, {2: png(2)[:60], 3: png(3, (105, 99))})
   with pytest.raises(UserError, match=rf"1_2.png: not a .*{HINT}"):
-    identity_sets.open_identities("omniglot", "background", str(tmp_path))
-  source = identity_sets.open_identities(
-    "omniglot", "background", str(tmp_path), True
-  )
+    sets.open_identities("omniglot", "background", str(tmp_path))
+  source = sets.open_identities("omniglot", "background", str(tmp_path), True)
   assert source.drawers.tolist() == [4, 1]
   assert source.class_names == ("Greek/character00", "Greek/character01")
   assert "2 of 4 drawings are broken and left out" in caplog.text
@@ -232,8 +230,8 @@ def test_one_shot_runs(tmp_path, caplog):
       text = "\n".join(lines) if run != "run02" else lines[0] + "9"
       archive.writestr(f"{run}/class_labels.txt", text)
   with pytest.raises(UserError, match=rf"run02.*, line 1: .*{HINT}"):
-    identity_sets.open_identities("omniglot", "one_shot_runs", str(tmp_path))
-  source = identity_sets.open_identities(
+    sets.open_identities("omniglot", "one_shot_runs", str(tmp_path))
+  source = sets.open_identities(
     "omniglot", "one_shot_runs", str(tmp_path), True
   )
   assert len(source) == 8 and len(source.episodes.query) == 4

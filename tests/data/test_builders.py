@@ -5,8 +5,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from segsiam_jax.data import sources
 from segsiam_jax.data.builders import digit_scenes, digits
+from segsiam_jax.data.semantic import sources
 
 CONFIGS = {
   config.name: config for config in digit_scenes.DigitScenes.BUILDER_CONFIGS

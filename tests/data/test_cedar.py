@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import cedar, identities, identity_checks, sampling
+from segsiam_jax.data.identity import cedar, checks, identities, sampling
 from segsiam_jax.errors import UserError
 
 WRITERS, COUNT = 12, 4
@@ -85,7 +85,7 @@ def test_forgeries_are_like_nothing_else(root):
 
 def test_training_pairs_are_genuine_or_skilled(root):
   source = cedar.open_cedar(str(root), "all")
-  identity_checks.check_identities(source, "train", singles=True)
+  checks.check_identities(source, "train", singles=True)
   plan = sampling.make_plan(
     identities.Index.of(source),
     sampling.Sampling("pairs", batch_size=16, within_group=True),
@@ -106,8 +106,8 @@ def test_training_pairs_are_genuine_or_skilled(root):
 def test_writer_disjoint_splits(root):
   train = cedar.open_cedar(str(root), "genuine[writers=:9]")
   test = cedar.open_cedar(str(root), "all[writers=9:]")
-  identity_checks.check_disjoint(train, test)
-  identity_checks.check_identities(train, "train")
+  checks.check_disjoint(train, test)
+  checks.check_identities(train, "train")
   assert train.pairs is None and len(train) == 9 * COUNT
   assert {writer_of(name) for name in test.ids} == {10, 11, 12}
   assert set(test.pairs.fold) == {0, 1, 2}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax import inputs, runs
+from segsiam_jax import inputs
 from segsiam_jax.config import validate
-from segsiam_jax.data import class_balance, sources
+from segsiam_jax.data.semantic import class_balance, sources
 from segsiam_jax.errors import UserError
 
 
@@ -55,8 +55,9 @@ def test_every_example_is_counted(tmp_path, tiny_config):
   config.data.update(dir=str(tmp_path), class_names=names)
   config.loss.balance = "inverse"
   expected = [550 * 4, 549 * 4 + 1, 1]
-  assert inputs.class_pixels(config).tolist() == expected
-  common, _, rare = runs.with_data(config, names).loss.class_weights
+  source = inputs.open_inputs(config, train=True).source
+  assert class_balance.class_pixels(source).tolist() == expected
+  common, _, rare = inputs.of_training(config, source).loss.class_weights
   assert rare / common == pytest.approx(50, rel=1e-3)
   # A part of the training set is counted by itself.
   config.data.train_fraction = 0.5
@@ -66,7 +67,7 @@ def test_every_example_is_counted(tmp_path, tiny_config):
     label = source[index]["label"]
     slow += [np.count_nonzero(label == value) for value in range(3)]
   assert isinstance(source, sources.Subset) and len(source) == 550
-  assert inputs.class_pixels(config, source).tolist() == slow.tolist()
+  assert class_balance.class_pixels(source).tolist() == slow.tolist()
 
 
 def test_weights_that_are_all_zero_are_refused(tiny_config):

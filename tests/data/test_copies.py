@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, sampling, trial_plans
-from segsiam_jax.data.protocol import make_protocol
+from segsiam_jax.data.identity import identities, sampling, trial_plans
+from segsiam_jax.data.identity.protocol import make_protocol
 from segsiam_jax.errors import UserError
 from tests.siamese_data import Numbers, scores_of
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import documents, identity_sets, pages, scans
 from segsiam_jax.data.builders import documents as builder
+from segsiam_jax.data.builders import pages, scans
+from segsiam_jax.data.identity import documents, sets
 from segsiam_jax.errors import UserError
 
 
@@ -108,7 +109,7 @@ def test_trials_look_for_copies_among_originals():
 
 def test_prepared_and_read(tmp_path, monkeypatch):
   monkeypatch.setattr(builder, "FAMILIES", {"train": 1, "test": 2})
-  source = identity_sets.open_identities("documents", "test", str(tmp_path))
+  source = sets.open_identities("documents", "test", str(tmp_path))
   assert len(source) == 2 * 4 * 5 and len(source.class_names) == 8
   np.testing.assert_array_equal(source.labels, np.repeat(np.arange(8), 5))
   np.testing.assert_array_equal(source.groups, np.repeat([0, 1], 20))
@@ -119,7 +120,7 @@ def test_prepared_and_read(tmp_path, monkeypatch):
   assert example["image"].shape == (320, 226, 1)
   assert example["label"] == 1 and example["group"] == 0
   # Another split has other pages.
-  other = identity_sets.open_identities("documents", "train", str(tmp_path))
+  other = sets.open_identities("documents", "train", str(tmp_path))
   assert not set(other.class_names) & set(source.class_names)
   assert (other[0]["image"] != source[0]["image"]).any()
 
@@ -142,7 +143,7 @@ def real(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "own"])
 def test_real_pages(real, split):
-  source = identity_sets.open_identities("pages", split, str(real))
+  source = sets.open_identities("pages", split, str(real))
   assert len(source) == 20 and len(source.class_names) == 4
   assert source.episodes.support.shape == (16, 4, 1)
   assert source[5]["image"].shape == (500, 400, 1)
@@ -150,12 +151,12 @@ def test_real_pages(real, split):
   assert source[7]["label"] == source.labels[7] == 1
   np.testing.assert_array_equal(source[7]["image"], source[7]["image"])
   assert (source[7]["image"] != source[6]["image"]).any()
-  part = identity_sets.open_identities("pages", f"{split}[1:]", str(real))
+  part = sets.open_identities("pages", f"{split}[1:]", str(real))
   assert part.class_names == source.class_names[1:]
 
 
 def test_missing_pages_are_named(real):
-  open_pages = identity_sets.open_identities
+  open_pages = sets.open_identities
   with pytest.raises(UserError, match=r"test: no such folder, and no .*test\."):
     open_pages("pages", "test", str(real))
   with pytest.raises(UserError, match="selects no pages"):

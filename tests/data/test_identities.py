@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, identity_checks, trial_plans
+from segsiam_jax.data.identity import checks, identities, trial_plans
 from segsiam_jax.errors import UserError
 from tests.siamese_data import Numbers
 
@@ -72,27 +72,27 @@ def test_trials_hold_the_answer_and_no_query():
 
 def test_mistakes_are_one_line():
   with pytest.raises(UserError, match="^train: identity b has no images"):
-    identity_checks.check_identities(
+    checks.check_identities(
       Numbers([0, 0, 2, 2], names=("a", "b", "c")), "train"
     )
   with pytest.raises(UserError, match="^train: identity n1 has only one image"):
-    identity_checks.check_identities(Numbers([0, 0, 1]), "train")
+    checks.check_identities(Numbers([0, 0, 1]), "train")
   copies = Numbers([0, 0, 1, 1], contents=np.array([0, 1, 2, 2]))
   with pytest.raises(UserError, match="n1 has only one image .copies"):
-    identity_checks.check_identities(copies, "train")
+    checks.check_identities(copies, "train")
   with pytest.raises(UserError, match="only one identity"):
-    identity_checks.check_identities(Numbers([0, 0]), "train")
-  identity_checks.check_identities(Numbers([0, 0, 1, 1]), "train")
+    checks.check_identities(Numbers([0, 0]), "train")
+  checks.check_identities(Numbers([0, 0, 1, 1]), "train")
   # Some may only differ from others, but not all.
-  identity_checks.check_identities(Numbers([0, 0, 1]), "train", singles=True)
+  checks.check_identities(Numbers([0, 0, 1]), "train", singles=True)
   with pytest.raises(UserError, match="identities n0, n1 have only one image"):
-    identity_checks.check_identities(Numbers([0, 1]), "train", singles=True)
+    checks.check_identities(Numbers([0, 1]), "train", singles=True)
   with pytest.raises(UserError, match=r"share identities: n1 \(1 in all\)"):
-    identity_checks.check_disjoint(
+    checks.check_disjoint(
       Numbers([0, 0, 1, 1]), Numbers([0, 0], names=("n1", "n5"))
     )
   # A name without examples in a split is not shared.
-  identity_checks.check_disjoint(Numbers([0, 0, 1]), Numbers([2, 2]))
+  checks.check_disjoint(Numbers([0, 0, 1]), Numbers([2, 2]))
 
 
 def test_without_singles_numbers_identities_anew():

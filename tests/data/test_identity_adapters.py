@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from segsiam_jax.data import identities, identity_checks, identity_sets
 from segsiam_jax.data.builders.digits import png
-from segsiam_jax.data.identity_adapters import IDENTITIES, TfdsIdentities
+from segsiam_jax.data.identity import checks, identities, sets
+from segsiam_jax.data.identity.tfds_identities import IDENTITIES, TfdsIdentities
 from segsiam_jax.errors import UserError
 from tests.data.tfds_fakes import fake, prepare
 
@@ -118,7 +118,7 @@ def test_birds_have_halves_of_other_classes(tmp_path):
   open_split = prepared(tmp_path, "caltech_birds2011", rows)
   train = open_split("train+test[classes=:2]")
   test = open_split("train+test[classes=2:]")
-  identity_checks.check_disjoint(train, test)
+  checks.check_disjoint(train, test)
   assert len(train) == len(test) == 3
   # Of both splits of the catalogue, each example with its own image.
   assert [train[i]["image"][0, 0, 0] for i in range(3)] == [0, 2, 1]
@@ -126,7 +126,7 @@ def test_birds_have_halves_of_other_classes(tmp_path):
   np.testing.assert_array_equal(test.labels, [1, 0, 2])
   whole = open_split("train")
   with pytest.raises(UserError, match="share identities"):
-    identity_checks.check_disjoint(train, whole)
+    checks.check_disjoint(train, whole)
 
 
 def test_views_of_a_patient(tmp_path):
@@ -161,7 +161,7 @@ def test_what_is_missing_is_named(tmp_path):
 def test_digits_by_class(tmp_path):
   """Our own builder, prepared on first use; opened by name."""
   train, test = (
-    identity_sets.open_identities("digits", split, str(tmp_path))
+    sets.open_identities("digits", split, str(tmp_path))
     for split in (
       "train+validation+test[classes=:7]",
       "train+validation+test[classes=7:]",
@@ -169,7 +169,7 @@ def test_digits_by_class(tmp_path):
   )
   assert test.class_names == ("7", "8", "9")
   assert len(train) + len(test) == 1797
-  identity_checks.check_disjoint(train, test)
+  checks.check_disjoint(train, test)
   assert train[0]["image"].shape == (8, 8, 1)
 
 

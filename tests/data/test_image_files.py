@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import identity_checks, image_files, pair_list
+from segsiam_jax.data.identity import checks, image_files, pair_list
 from segsiam_jax.errors import UserError
 
 
@@ -41,7 +41,7 @@ def test_folder(folder):
   assert example["id"] == "bob/1.png" and example["label"] == 1
   expected = np.asarray(Image.open(folder / "train/bob/1.png"))
   np.testing.assert_array_equal(example["image"], expected)
-  identity_checks.check_identities(source, "train")
+  checks.check_identities(source, "train")
 
 
 def test_parts_are_of_identities(folder):
@@ -51,7 +51,7 @@ def test_parts_are_of_identities(folder):
   )
   assert first.class_names == ("ada", "bob") and len(first) == 5
   assert rest.class_names == ("eve",) and len(rest) == 4
-  identity_checks.check_disjoint(first, rest)
+  checks.check_disjoint(first, rest)
 
 
 def test_copies_are_known(folder):
@@ -118,7 +118,7 @@ def test_one_image_makes_no_pair(folder):
   write_image(folder / "train/zoe/0.png")
   source = image_files.open_identity_folder(str(folder), "train")
   with pytest.raises(UserError, match="identity zoe has only one image"):
-    identity_checks.check_identities(source, "train")
+    checks.check_identities(source, "train")
 
 
 def test_stray_images_are_told(folder, caplog):

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import instance
-from segsiam_jax.data.annotations import Annotations, Crop, covered_shares
+from segsiam_jax.data.instance import rows as instance_rows
+from segsiam_jax.data.instance.annotations import (
+  Annotations,
+  Crop,
+  covered_shares,
+)
+from segsiam_jax.data.instance.placement import Object, Placement
 from segsiam_jax.data.pipeline import Buckets
-from segsiam_jax.data.placement import Object, Placement
 from segsiam_jax.errors import UserError
 
 # Brightness of the objects: far apart, so that they are told by it.
@@ -46,7 +50,7 @@ def make_rows(**options):
     "max_objects": 8,
     "mask_size": 28,
   } | options
-  return instance.InstanceRows(**options)
+  return instance_rows.InstanceRows(**options)
 
 
 def pasted(row, index):
@@ -186,12 +190,12 @@ def test_a_mask_is_scaled_as_its_pixels_are():
 
 def test_cells_hold_the_covered_share():
   crop = Crop(2, 3, np.ones((4, 4), bool))
-  inside = instance.mask_in_box(crop, (3, 2, 7, 6), 4)
+  inside = instance_rows.mask_in_box(crop, (3, 2, 7, 6), 4)
   assert (inside == 255).all()
   # The left half of this box is outside of the mask.
-  half = instance.mask_in_box(crop, (-1, 2, 7, 6), 8)
+  half = instance_rows.mask_in_box(crop, (-1, 2, 7, 6), 8)
   assert (half[:, :3] == 0).all() and (half[:, 5:] == 255).all()
-  shifted = instance.mask_in_box(crop, (2.5, 2, 6.5, 6), 4)
+  shifted = instance_rows.mask_in_box(crop, (2.5, 2, 6.5, 6), 4)
   np.testing.assert_allclose(shifted[:, 0], 127.5, atol=1)
 
 
@@ -214,7 +218,7 @@ def test_pasting_covers_what_is_below(rng):
 
   image = np.full((20, 20, 1), 10, np.uint8)
   other = np.full((30, 25, 1), 200, np.uint8)
-  result, objects = instance.paste(
+  result, objects = instance_rows.paste(
     image, placed(below, 1), other, placed(above, 2)
   )
   assert (image == 10).all()
@@ -226,9 +230,11 @@ def test_pasting_covers_what_is_below(rng):
   np.testing.assert_array_equal(
     objects[1].crop.whole((20, 20)), above[:20, :20]
   )
-  _, alone = instance.paste(image, placed(below, 1), other, placed(below, 2))
+  _, alone = instance_rows.paste(
+    image, placed(below, 1), other, placed(below, 2)
+  )
   assert [one.label for one in alone] == [2]
-  assert instance.paste(image, placed(below, 1), other, [])[1]
+  assert instance_rows.paste(image, placed(below, 1), other, [])[1]
 
 
 def test_a_pasted_box_stays_in_the_image():
@@ -240,7 +246,7 @@ def test_a_pasted_box_stays_in_the_image():
   assert seen.box.tolist() == [1.0, 1.0, 4.0, 3.0]
   assert seen.crop.box == (1, 1, 4, 3)
   assert one.within((30, 40)).box.tolist() == box.tolist()
-  _, [there] = instance.paste(
+  _, [there] = instance_rows.paste(
     np.zeros((3, 4, 3), np.uint8), [], np.zeros((5, 9, 3), np.uint8), [one]
   )
   assert there.box.tolist() == seen.box.tolist()
@@ -280,31 +286,31 @@ def test_an_image_without_objects_is_a_row(rng):
 def test_buckets_by_size():
   canvases = [(64, 96), (96, 64), (128, 128)]
   sizes = [(64, 96), (60, 90), (90, 60), (97, 60), (128, 300), (1000, 10)]
-  assert instance.assign_buckets(sizes, canvases, 0, 0).tolist() == [
+  assert instance_rows.assign_buckets(sizes, canvases, 0, 0).tolist() == [
     *(0, 0, 1, 2, 2, 2)
   ]
   # With a shorter side of 70, 60x90 is 70x105.
-  assert instance.assign_buckets(sizes, canvases, 70, 0).tolist() == [
+  assert instance_rows.assign_buckets(sizes, canvases, 70, 0).tolist() == [
     *(2, 2, 2, 2, 2, 2)
   ]
-  assert instance.assign_buckets(sizes, canvases, 32, 0).tolist() == [
+  assert instance_rows.assign_buckets(sizes, canvases, 32, 0).tolist() == [
     *(0, 0, 0, 0, 0, 2)
   ]
   # Of sizes that are larger already, as without a shorter side.
-  assert instance.assign_buckets(sizes[:5], canvases, 32, 0, True).tolist() == [
-    *(0, 0, 1, 2, 2)
-  ]
+  assert instance_rows.assign_buckets(
+    sizes[:5], canvases, 32, 0, True
+  ).tolist() == [*(0, 0, 1, 2, 2)]
 
   class Known:
     sizes = np.array([(64, 96), (90, 60)])
 
-  rows = instance.bucketed(make_rows(), Known(), canvases)
+  rows = instance_rows.bucketed(make_rows(), Known(), canvases)
   assert isinstance(rows, Buckets) and rows.of.tolist() == [0, 1]
   assert [one.canvas for one in rows.rows] == canvases
   Known.sizes = None
   with pytest.raises(UserError, match=r"config\.data\.buckets: .* one bucket"):
-    instance.bucketed(make_rows(), Known(), canvases)
-  assert instance.bucketed(make_rows(), Known(), canvases[:1]).canvas == (
+    instance_rows.bucketed(make_rows(), Known(), canvases)
+  assert instance_rows.bucketed(make_rows(), Known(), canvases[:1]).canvas == (
     64,
     96,
   )

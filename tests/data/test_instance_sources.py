@@ -11,11 +11,11 @@ from pycocotools.coco import COCO
 
 from segsiam_jax import inputs
 from segsiam_jax.config import default_config
-from segsiam_jax.data.annotations import OneClass
-from segsiam_jax.data.coco import CocoSource
-from segsiam_jax.data.coco_json import run_lengths
 from segsiam_jax.data.images import ImageFormat
-from segsiam_jax.data.instance_folder import InstanceFolderSource
+from segsiam_jax.data.instance.annotations import OneClass
+from segsiam_jax.data.instance.coco import CocoSource
+from segsiam_jax.data.instance.coco_json import run_lengths
+from segsiam_jax.data.instance.label_images import InstanceFolderSource
 from segsiam_jax.errors import UserError
 from tests.data.coco_files import SIZE, ellipse, make_coco
 

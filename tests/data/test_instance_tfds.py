@@ -7,9 +7,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from segsiam_jax.data import instance_tfds
 from segsiam_jax.data.builders import digit_scenes
 from segsiam_jax.data.builders.digits import png
+from segsiam_jax.data.instance import tfds_objects
 from segsiam_jax.errors import UserError
 from tests.data.tfds_fakes import fake, prepare
 
@@ -42,7 +42,7 @@ def test_coco_2017(tmp_path):
     shared | {"image/id": 8, "objects": []},
   ]
   prepare(tmp_path, fake("coco", "1.1.0", features, examples, config="2017"))
-  source = instance_tfds.TfdsInstances("coco/2017", "train", str(tmp_path))
+  source = tfds_objects.TfdsInstances("coco/2017", "train", str(tmp_path))
   assert source.class_names == ("person", "dog") and source.sizes is None
   # The 12th of COCO's classes, a stop sign.
   assert len(source.category_ids) == 80 and source.category_ids[11] == 13
@@ -84,7 +84,7 @@ def test_lvis(tmp_path):
     ],
   }
   prepare(tmp_path, fake("lvis", "1.4.0", features, [example]))
-  source = instance_tfds.TfdsInstances("lvis", "train", str(tmp_path))
+  source = tfds_objects.TfdsInstances("lvis", "train", str(tmp_path))
   assert source.class_names == ("acorn", "bagel", "cat")
   objects = source[0]["objects"]
   assert objects.classes.tolist() == [3] and not objects.is_crowd.any()
@@ -95,7 +95,7 @@ def test_lvis(tmp_path):
 def test_absent_set_says_how_to_get_it(tmp_path, name):
   message = f"{name}: not found in .*; get it with: tfds build {name}"
   with pytest.raises(UserError, match=message):
-    instance_tfds.TfdsInstances(name, "train", str(tmp_path))
+    tfds_objects.TfdsInstances(name, "train", str(tmp_path))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def crowds(tmp_path, monkeypatch):
     if config.name == "crowds"
   ]
   monkeypatch.setattr(config, "num_scenes", {"train": 5})
-  return instance_tfds.TfdsInstances(
+  return tfds_objects.TfdsInstances(
     "digit_scenes/crowds", "train", str(tmp_path)
   )
 

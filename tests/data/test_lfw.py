@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import lfw
+from segsiam_jax.data.identity import lfw
 from segsiam_jax.errors import UserError
 
 FOLDS, SIZE, PEOPLE = 3, 2, 4

@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import (
-  decode,
-  documents,
-  image_files,
-  lfw,
-  listing,
-  pair_list,
-)
-from segsiam_jax.data.instance_folder import InstanceFolderSource
-from segsiam_jax.data.sources import FolderSource
+from segsiam_jax.data import decode, listing
+from segsiam_jax.data.identity import documents, image_files, lfw, pair_list
+from segsiam_jax.data.instance.label_images import InstanceFolderSource
+from segsiam_jax.data.semantic.sources import FolderSource
 from segsiam_jax.errors import UserError
 
 

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, identity_checks, omniglot
+from segsiam_jax.data.identity import checks, identities, omniglot
 from segsiam_jax.errors import UserError
 from tests.data.omniglot_files import bit_png, drawing, write_runs
 
@@ -63,7 +63,7 @@ def test_layout(folder):
   np.testing.assert_array_equal(source.labels, np.repeat(np.arange(6), 4))
   np.testing.assert_array_equal(source.groups, np.repeat([0, 1, 1, 2, 2, 2], 4))
   np.testing.assert_array_equal(source.drawers, np.tile([1, 2, 3, 4], 6))
-  identity_checks.check_identities(source, "small1")
+  checks.check_identities(source, "small1")
 
 
 def test_ink_is_white(folder):

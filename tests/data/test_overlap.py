@@ -8,8 +8,9 @@ from PIL import Image
 
 from segsiam_jax import inputs
 from segsiam_jax.config import default_config
-from segsiam_jax.data import identity_sets, sources
-from segsiam_jax.data.instance_tfds import TfdsInstances
+from segsiam_jax.data.identity import sets
+from segsiam_jax.data.instance.tfds_objects import TfdsInstances
+from segsiam_jax.data.semantic import sources
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
 
@@ -165,9 +166,9 @@ def test_every_reader_has_keys(blobs, tmp_path):
     ),
     TfdsInstances("digit_scenes/crowds", "test"),
     sources.open_source("digit_scenes/trimap", "test"),
-    identity_sets.open_identities("folder", "train", str(tmp_path)),
-    identity_sets.open_identities("pages", "train/images", str(tmp_path)),
-    identity_sets.open_identities("digits", "test"),
+    sets.open_identities("folder", "train", str(tmp_path)),
+    sets.open_identities("pages", "train/images", str(tmp_path)),
+    sets.open_identities("digits", "test"),
   ]
   for source in opened:
     keys = source.keys()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segsiam_jax.data import pipeline
-from segsiam_jax.data.semantic import SemanticRows
+from segsiam_jax.data.semantic.rows import SemanticRows
 
 
 class Numbers:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segsiam_jax import inputs
-from segsiam_jax.data import identities
-from segsiam_jax.data.protocol import make_protocol
+from segsiam_jax.data.identity import identities
+from segsiam_jax.data.identity.protocol import make_protocol
 from segsiam_jax.errors import UserError
 from tests.siamese_data import Numbers, make_siamese_config, write_identities
 

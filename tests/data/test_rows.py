@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data.semantic import SemanticRows, connected_parts
-from segsiam_jax.data.sources import FolderSource
+from segsiam_jax.data.semantic.rows import SemanticRows, connected_parts
+from segsiam_jax.data.semantic.sources import FolderSource
 from segsiam_jax.errors import UserError
 from segsiam_jax.losses import unet_weight_map
 

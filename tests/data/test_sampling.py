@@ -4,7 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, pipeline, sampling
+from segsiam_jax.data import pipeline
+from segsiam_jax.data.identity import identities, sampling
 from segsiam_jax.errors import UserError
 from tests.siamese_data import Numbers
 

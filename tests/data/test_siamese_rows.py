@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from segsiam_jax.data import identities, siamese, trial_plans
+from segsiam_jax.data.identity import identities, trial_plans
+from segsiam_jax.data.identity import rows as identity_rows
 from segsiam_jax.errors import UserError
 from tests.siamese_data import Numbers
 
@@ -15,26 +16,28 @@ def strokes(size=(60, 80), center=(30, 40), half=(10, 5)):
 
 def test_fits():
   image = np.full((40, 20, 1), 200, np.uint8)
-  rows = siamese.SiameseRows((10, 10), 3, "resize").image(image)
+  rows = identity_rows.SiameseRows((10, 10), 3, "resize").image(image)
   assert (rows.shape, rows.dtype) == ((10, 10, 3), np.uint8)
   assert (rows == 200).all()
-  padded = siamese.SiameseRows((10, 10), 1, "pad").image(image)[..., 0]
+  padded = identity_rows.SiameseRows((10, 10), 1, "pad").image(image)[..., 0]
   assert padded.any(0).tolist() == [False] * 2 + [True] * 5 + [False] * 3
   with pytest.raises(UserError, match=r"config\.data\.channels = 2"):
-    siamese.SiameseRows((10, 10), 2, "pad").image(np.zeros((4, 4, 3), np.uint8))
+    identity_rows.SiameseRows((10, 10), 2, "pad").image(
+      np.zeros((4, 4, 3), np.uint8)
+    )
 
 
 def test_crops_are_the_middle():
   image = np.arange(60, dtype=np.uint8).reshape(6, 10, 1)
-  rows = siamese.SiameseRows((4, 4), 1, "crop").image(image)
+  rows = identity_rows.SiameseRows((4, 4), 1, "crop").image(image)
   np.testing.assert_array_equal(rows, image[1:5, 3:7])
-  rows = siamese.SiameseRows((8, 4), 1, "crop").image(image)
+  rows = identity_rows.SiameseRows((8, 4), 1, "crop").image(image)
   np.testing.assert_array_equal(rows[1:7], image[:, 3:7])
   assert not rows[0].any() and not rows[7].any()
 
 
 def test_moments_undo_place_and_size():
-  rows = siamese.SiameseRows((32, 32), 1, "moments")
+  rows = identity_rows.SiameseRows((32, 32), 1, "moments")
   one = rows.image(strokes())
   for other in (
     strokes(center=(12, 70)),
@@ -54,7 +57,7 @@ def test_moments_undo_place_and_size():
 
 def test_window_may_reach_beyond_the_image():
   image = strokes((20, 20), (10, 10), (10, 10))
-  out = siamese.SiameseRows((16, 16), 1, "moments").image(image)
+  out = identity_rows.SiameseRows((16, 16), 1, "moments").image(image)
   assert out[0].max() == 0
   assert out[8, 8] == 255
 
@@ -69,14 +72,14 @@ def test_rows_know_copies_and_are_kept():
       return super().__getitem__(index)
 
   source = Counted([0, 0, 1, 1], contents=np.array([4, 4, 5, 6]))
-  rows = siamese.SiameseRows((2, 2), 1, "resize")
-  kept = siamese.Kept(siamese.Contents(source), rows)
+  rows = identity_rows.SiameseRows((2, 2), 1, "resize")
+  kept = identity_rows.Kept(identity_rows.Contents(source), rows)
   assert [int(kept[i]["content"]) for i in (0, 1, 2, 1)] == [4, 4, 5, 4]
   assert reads == [0, 1, 2]
-  row = siamese.AsKept(rows)(kept[3], np.random.default_rng(0))
-  for name, spec in siamese.AsKept(rows).spec().items():
+  row = identity_rows.AsKept(rows)(kept[3], np.random.default_rng(0))
+  for name, spec in identity_rows.AsKept(rows).spec().items():
     assert (row[name].shape, row[name].dtype) == (spec.shape, spec.dtype)
-  plain = siamese.Contents(Numbers([0, 0, 1]))
+  plain = identity_rows.Contents(Numbers([0, 0, 1]))
   assert [plain[i]["content"] for i in range(3)] == [0, 1, 2]
 
 

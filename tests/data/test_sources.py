@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax.data import images, sources
+from segsiam_jax.data import images
+from segsiam_jax.data.semantic import sources
 from segsiam_jax.errors import UserError
 
 CLASSES = ("background", "disc")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax import runs
 from segsiam_jax.config import default_config
+from segsiam_jax.engine import runs
 from segsiam_jax.tasks import semantic
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from segsiam_jax import paths
 from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
 from segsiam_jax.prediction.gallery import Gallery
 
 PROBE = np.array([1.0, -2.0], np.float32)

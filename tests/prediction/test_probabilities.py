@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from segsiam_jax import checkpoint
+from segsiam_jax.engine import checkpoint
 from segsiam_jax.prediction.probabilities import Probabilities, resized_bands
 from segsiam_jax.tasks.flips import flip_masks
 

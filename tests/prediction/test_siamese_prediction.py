@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsiam_jax import checkpoint, evaluate, predict, train
+from segsiam_jax import evaluate, predict, train
 from segsiam_jax.config import validate
+from segsiam_jax.engine import checkpoint
 from segsiam_jax.errors import UserError
 from tests import bad_inputs
 from tests.siamese_data import make_siamese_config, write_splits

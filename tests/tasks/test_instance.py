@@ -13,17 +13,19 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segsiam_jax import coco_results, inputs, runs, runtime, steps, train
+from segsiam_jax import inputs, train
 from segsiam_jax.config import default_config, validate
-from segsiam_jax.data.annotations import OneClass
-from segsiam_jax.data.coco import CocoSource
+from segsiam_jax.data.instance.annotations import OneClass
+from segsiam_jax.data.instance.coco import CocoSource
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import create_state, make_optimizer
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import evaluate
 from segsiam_jax.metrics import encode_mask
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
 from segsiam_jax.predict import predict
-from segsiam_jax.state import create_state, make_optimizer
+from segsiam_jax.report import coco_results
 from segsiam_jax.tasks.detections import Found, InstanceMetrics
 from tests.cells import SIZES, make_config, write_cells
 
@@ -171,9 +173,7 @@ def test_results_score_the_same_with_the_users_own_file(
     batch = {"mask": [1.0], "index": [index], "size": size[None]}
     metrics.add(batch, {name: value[None] for name, value in row.items()})
   file = tmp_path / "detections.json"
-  with coco_results.write_results(file) as add:
-    for one in metrics.results():
-      add(one)
+  metrics.write(str(tmp_path))
   truth = COCO(str(tmp_path / "val" / "instances.json"))
   found = truth.loadRes(str(file))
   ours = metrics.compute()
@@ -222,7 +222,7 @@ def test_one_compilation_a_bucket(config, caplog):
   mesh = runtime.make_mesh(jax.devices()[:1])
   data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
-  config = runs.with_data(config, data.source.class_names)
+  config = inputs.of_training(config, data.source)
   task = runs.make_task(config, data.element_spec)
   tx, _ = make_optimizer(config.optimizer, 10)
   state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
@@ -298,10 +298,10 @@ def test_padding_of_an_image_is_the_mean(losses, batch):
 
 
 def test_a_run_knows_the_numbers_of_its_classes(cells):
-  source = SimpleNamespace(category_ids=(3, 17))
-  config = runs.with_data(make_config(cells), ("cat", "dog"), source)
+  source = SimpleNamespace(category_ids=(3, 17), class_names=("cat", "dog"))
+  config = inputs.of_training(make_config(cells), source)
   assert config.data.category_ids == (3, 17)
-  again = runs.with_data(config, ("cat", "dog"))
+  again = inputs.of_evaluation(config, source, ("cat", "dog"))
   assert again.data.category_ids == (3, 17)
   config.data.category_ids = (3,)
   with pytest.raises(UserError, match="category_ids"):
@@ -334,7 +334,6 @@ def test_trains_evaluates_and_predicts(cells, model, tmp_path):
   assert {"box/AP", "box/AR_100", "box/AP_200", "left_out"} <= set(scores)
   assert list((tmp_path / "images").iterdir())
 
-  config = runs.with_data(config, ("cell",))
   again = evaluate(config, workdir)
   assert again["box/AP"] == scores["box/AP"]
   found = json.loads((tmp_path / "detections.json").read_text())

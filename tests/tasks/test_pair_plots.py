@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segsiam_jax import overlays
+from segsiam_jax.report import overlays
 from segsiam_jax.tasks import pair_plots
 
 RED, BLUE, GREEN = overlays.palette(4)[1:4]

@@ -7,11 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from segsiam_jax import inputs, losses, runs, runtime, steps, train
+from segsiam_jax import inputs, losses, train
 from segsiam_jax.config import default_config
+from segsiam_jax.data.semantic import class_balance
+from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.base import compute_all, widen
-from segsiam_jax.state import create_state
 from segsiam_jax.tasks import semantic
 
 
@@ -175,22 +177,30 @@ def test_losses_of_the_config_add_up(setup):
 
 
 def test_class_weights_come_from_the_training_set(tiny_config):
-  counts = inputs.class_pixels(tiny_config)
+  source = inputs.open_inputs(tiny_config, train=True).source
+  counts = class_balance.class_pixels(source)
   assert counts.sum() == 12 * 32 * 32 and counts[0] > counts[1] > 0
   tiny_config.loss.balance = "inverse"
-  names = ("background", "disc")
-  weights = np.array(runs.with_data(tiny_config, names).loss.class_weights)
+
+  def of_run(config):
+    weights = inputs.of_training(config, source).loss.class_weights
+    names = ("background", "disc")
+    again = inputs.of_evaluation(config, source, names).loss.class_weights
+    assert weights == again
+    return np.array(weights)
+
+  weights = of_run(tiny_config)
   np.testing.assert_allclose(
     weights * counts, weights[0] * counts[0], rtol=1e-3
   )
   assert weights.mean() == pytest.approx(1.0, abs=1e-3)
   tiny_config.loss.balance = "inverse_sqrt"
-  root = np.array(runs.with_data(tiny_config, names).loss.class_weights)
+  root = of_run(tiny_config)
   assert root[1] / root[0] == pytest.approx(
     np.sqrt(weights[1] / weights[0]), rel=1e-3
   )
   tiny_config.loss.class_weights = (1.0, 3.0)
-  assert runs.with_data(tiny_config, names).loss.class_weights == (1.0, 3.0)
+  assert of_run(tiny_config).tolist() == [1.0, 3.0]
 
 
 def test_training_with_a_weight_map_and_a_rand_score(tiny_config, tmp_path):

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax import inputs, losses, runs, runtime
+from segsiam_jax import inputs, losses
 from segsiam_jax.config import default_config, validate
-from segsiam_jax.data import identities
-from segsiam_jax.data.protocol import make_protocol
+from segsiam_jax.data.identity import identities
+from segsiam_jax.data.identity.protocol import make_protocol
+from segsiam_jax.engine import runs, runtime
+from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.fields.siamese_losses import LOSSES
-from segsiam_jax.state import TrainState
 from segsiam_jax.tasks import memory, siamese, siamese_losses
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
 from tests.siamese_data import Numbers, make_siamese_config, write_splits
@@ -27,7 +28,7 @@ def prepare(config, train=True):
   """(task, params, model_state, first batch) of a config."""
   validate(config)
   data = inputs.open_inputs(config, train=train)
-  config = runs.with_data(config, data.source.class_names)
+  config = inputs.of_evaluation(config, data.source, ())
   task = runs.make_task(config, data.element_spec)
   params, model_state = jax.jit(task.init)(jax.random.key(0))
   iterator = iter(data.batches)

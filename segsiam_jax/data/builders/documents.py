@@ -1,8 +1,8 @@
 """Pages of documents, each with two scans and two photographs of it.
 
 The task is to match a scan or a photograph to its page among others, some of
-which share its letterhead and layout. Pages are drawn and degraded here
-(`segsiam_jax.data.pages`, `segsiam_jax.data.scans`), without a download.
+which share its letterhead and layout. Pages are drawn (`builders.pages`) and
+degraded (`builders.scans`) here, without a download.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from segsiam_jax.data import pages, scans
-from segsiam_jax.data.builders import digits
+from segsiam_jax.data.builders import digits, pages, scans
 
 # Families by split; none is in two, and no page has another's words.
 FAMILIES = {"train": 100, "validation": 20, "test": 50}

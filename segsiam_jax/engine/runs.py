@@ -1,0 +1,162 @@
+"""What training, evaluation and prediction do alike with a run's config."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+from flax import traverse_util
+
+from segsiam_jax import parts
+from segsiam_jax.config import of_workdir
+from segsiam_jax.engine import checkpoint, finite, steps
+from segsiam_jax.engine.state import TrainState
+from segsiam_jax.errors import UserError, shown
+from segsiam_jax.fields import tasks
+from segsiam_jax.files import lock, paths
+from segsiam_jax.metrics.gather import gather
+from segsiam_jax.tasks.base import PyTree, Task
+
+_logger = logging.getLogger(__name__)
+
+# What a run is: a workdir does not change these. The data position in a
+# checkpoint would mean other examples, or the arrays would not fit.
+_IDENTITY = (
+  "task",
+  "seed",
+  "model",
+  "data.name",
+  "data.train_split",
+  "data.train_fraction",
+  "data.channels",
+  "data.class_names",
+  "data.buckets",
+  "data.min_side",
+  "data.max_side",
+  "train.batch_size",
+  "optimizer.name",
+)
+
+
+def make_task(
+  config: ml_collections.ConfigDict,
+  element_spec: Mapping[str, jax.ShapeDtypeStruct],
+) -> Task:
+  """The task of a config, for its backend."""
+  make = parts.load(tasks.find(config.task).make_task)
+  return make(config, element_spec, steps.axis_name(config.backend))
+
+
+def weights_only(
+  task: Task, checkpoint_folder: str, sharding: jax.sharding.Sharding
+) -> TrainState:
+  """A state to evaluate or predict with: no optimizer, no average.
+
+  Raises:
+    UserError: the weights do not fit the task, or are not finite.
+  """
+  params, model_state = jax.eval_shape(task.init, jax.random.key(0))
+
+  def place(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  params, model_state = checkpoint.restore_weights(
+    checkpoint_folder, *jax.tree.map(place, (params, model_state))
+  )
+  state = _bare_state(params, model_state, sharding)
+  finite.require_finite(state.weights, checkpoint_folder)
+  return state
+
+
+def local_weights(
+  state: TrainState, sharding: jax.sharding.Sharding
+) -> TrainState:
+  """The weights that a state is evaluated with, on devices of this process.
+
+  Args:
+    state: replicated on all devices of all processes, or on those of this one.
+    sharding: of devices of this process.
+  """
+
+  def place(leaf: jax.Array) -> jax.Array:
+    return jax.device_put(leaf.addressable_shards[0].data, sharding)
+
+  weights = jax.tree.map(place, (state.eval_params, state.model_state))
+  return _bare_state(*weights, sharding)
+
+
+def _bare_state(
+  params: PyTree, model_state: PyTree, sharding: jax.sharding.Sharding
+) -> TrainState:
+  return TrainState(
+    step=jax.device_put(0, sharding),
+    params=params,
+    model_state=model_state,
+    opt_state=(),
+    rng=jax.device_put(jax.random.key(0), sharding),
+  )
+
+
+def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Writes workdir/config.json on process 0."""
+  if jax.process_index() == 0:
+    text = json.dumps(_plain(config), indent=2, sort_keys=True)
+    paths.write_text(
+      paths.resolve(workdir) / of_workdir.CONFIG_FILE, text + "\n"
+    )
+
+
+@contextlib.contextmanager
+def only_writer(workdir: str) -> Iterator[None]:
+  """Holds the workdir's lock in process 0; all raise if another run has it."""
+  with contextlib.ExitStack() as stack:
+    refusal = ""
+    if jax.process_index() == 0:
+      try:
+        stack.enter_context(lock.hold(workdir))
+      except UserError as error:
+        refusal = str(error)
+    if refusal := "".join(gather([refusal])):
+      raise UserError(refusal)
+    yield
+
+
+def check_same_run(
+  config: ml_collections.ConfigDict, workdir: str
+) -> ml_collections.ConfigDict | None:
+  """Raises `UserError` if the workdir holds another run; logs small changes.
+
+  Returns:
+    The config that the workdir has so far, or None.
+  """
+  saved = of_workdir.read(workdir)
+  if saved is None:
+    return None
+  before, now = (
+    traverse_util.flatten_dict(_plain(each), sep=".")
+    for each in (saved, config)
+  )
+  changed = [
+    name
+    for name in sorted({*before, *now})
+    if before.get(name) != now.get(name)
+  ]
+  for name in changed:
+    if any(name == part or name.startswith(part + ".") for part in _IDENTITY):
+      raise UserError(
+        f"--workdir={workdir}: holds a run with config.{name} = "
+        f"{shown(before.get(name))}, and this one has {shown(now.get(name))}; "
+        "use another --workdir (config.init_from loads weights from this one)"
+      )
+    _logger.info(
+      "config.%s: %r before, %r now", name, before.get(name), now.get(name)
+    )
+  return saved
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Nested dictionaries as JSON would give them back."""
+  return json.loads(config.to_json_best_effort())

@@ -1,0 +1,250 @@
+"""The compiled steps: the only file that calls jit or pmap on the model.
+
+Both backends share one body. Under 'jit' the batch is a global array, so that
+sums, means and batch statistics are global without a collective in sight.
+Under 'pmap' the body sees one device's rows, the task sums over the axis, and
+gradients are averaged over it: the loss is the global mean on every device,
+and the transpose of psum adds up over devices. Gradients of the parts of a
+batch are of sums over a device's rows, and are summed.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from segsiam_jax.engine import runtime
+from segsiam_jax.engine.state import TrainState, frozen_parameters
+from segsiam_jax.metrics.base import Mean, merge_all
+from segsiam_jax.models.layers import frozen_norms
+from segsiam_jax.ops.convolution import in_loop
+from segsiam_jax.tasks.base import (
+  Batch,
+  LossOutput,
+  Metrics,
+  Task,
+  first_row,
+  sum_over,
+)
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[
+  [TrainState, Batch, Metrics], tuple[Metrics, dict[str, jax.Array]]
+]
+PredictStep = Callable[[TrainState, Batch], dict[str, jax.Array]]
+
+
+def axis_name(backend: str) -> str | None:
+  """The name that a task's collectives use: None under jit."""
+  return runtime.AXIS if backend == "pmap" else None
+
+
+def _compile(
+  body: Callable[..., Any],
+  mesh: Mesh,
+  backend: str,
+  *,
+  extra_args: int = 0,
+  rows_out: bool | tuple[bool, ...] = False,
+  donate: tuple[int, ...] = (),
+) -> Callable[..., Any]:
+  """Compiles `body(state, batch, *extra)`.
+
+  Args:
+    body: its state and extra arguments are replicated, its batch is spread.
+    mesh: the devices.
+    backend: 'jit' or 'pmap'.
+    extra_args: number of replicated arguments after the batch.
+    rows_out: whether the outputs have one row a batch row, spread like the
+      batch; otherwise they are replicated. A tuple says so of each output.
+    donate: positions of arguments whose memory the outputs may take.
+  """
+  if backend == "pmap":
+    return jax.pmap(
+      body,
+      axis_name=runtime.AXIS,
+      in_axes=(None, 0, *[None] * extra_args),
+      out_axes=jax.tree.map(lambda rows: 0 if rows else None, rows_out),
+      devices=mesh.devices.flatten().tolist(),
+      donate_argnums=donate,
+    )
+  everywhere = NamedSharding(mesh, P())
+  spread = NamedSharding(mesh, P(runtime.AXIS))
+  return jax.jit(
+    body,
+    in_shardings=(everywhere, spread, *[everywhere] * extra_args),
+    out_shardings=jax.tree.map(
+      lambda rows: spread if rows else everywhere, rows_out
+    ),
+    donate_argnums=donate,
+  )
+
+
+def make_train_step(
+  task: Task,
+  tx: optax.GradientTransformation,
+  *,
+  mesh: Mesh,
+  backend: str = "jit",
+  grad_accum: int = 1,
+  ema_decay: float = 0.0,
+  frozen: str = "",
+) -> TrainStep:
+  """One optimizer step: (state, batch) -> (state, metrics); donates state.
+
+  Args:
+    task: made for this backend (see `axis_name`).
+    tx: the optimizer.
+    mesh: the devices.
+    backend: 'jit' or 'pmap'.
+    grad_accum: number of equal parts that the batch is split into, used one
+      after the other, to save memory. Loss and gradient are those of the whole
+      batch. Batch statistics are those of a part, and the running ones take a
+      step with each.
+    ema_decay: largest decay of the average of the parameters; 0 for none. After
+      n updates it is at most (1 + n) / (10 + n), so that the average forgets
+      the first parameters.
+    frozen: see `state.frozen_parameters`. Their gradients are 0, and are not
+      computed; their batch norms keep their statistics, see
+      `layers.frozen_norms`.
+
+  Returns:
+    The step. Its metrics are sums over the global batch. They hold the norm of
+    the gradient before clipping as 'grad_norm', and as 'finite' whether it and
+    the loss are finite.
+  """
+  axis = axis_name(backend)
+  if grad_accum > 1 and task.sums is None:
+    raise ValueError("grad_accum > 1: this task needs the whole batch")
+
+  def learning(params):
+    return jax.tree.map(
+      lambda leaf, stays: jax.lax.stop_gradient(leaf) if stays else leaf,
+      params,
+      frozen_parameters(params, frozen),
+    )
+
+  def loss(params, model_state, batch, rng):
+    with frozen_norms(frozen):
+      out = task.loss_fn(learning(params), model_state, batch, rng)
+    return out.loss, out
+
+  def sums_of(params, model_state, batch, rng):
+    with frozen_norms(frozen):
+      return task.sums.of(learning(params), model_state, batch, rng)
+
+  def accumulate(state: TrainState, batch: Batch, rng: jax.Array):
+    """Gradient of this device's rows, and the loss of the global batch."""
+    rows = batch["mask"].shape[0]
+    numbers = first_row(rows, axis) + jnp.arange(rows)
+    # Part m is rows m, m + n, ...: each device keeps to its own rows.
+    parts = jax.tree.map(
+      lambda x: jnp.moveaxis(x.reshape(-1, grad_accum, *x.shape[1:]), 1, 0),
+      {**batch, "row": numbers},
+    )
+
+    def total(of_parts):
+      of_rows = jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), of_parts)
+      return sum_over(axis, of_rows)
+
+    if task.sums.weights is not None:
+      sums = sum_over(axis, task.sums.weights(batch))
+    else:
+      # Forward alone: what the sums are divided by.
+      def look(model_state, part):
+        sums, model_state = sums_of(state.params, model_state, part, rng)
+        return model_state, sums
+
+      sums = total(jax.lax.scan(look, state.model_state, parts)[1])
+    slopes = jax.grad(lambda sums: task.sums.loss(sums)[0])(sums)
+
+    def work(carry, part):
+      model_state, so_far = carry
+      sums, pull_back, model_state = jax.vjp(
+        lambda params: sums_of(params, model_state, part, rng),
+        state.params,
+        has_aux=True,
+      )
+      [grads] = pull_back(slopes)
+      return (model_state, jax.tree.map(jnp.add, so_far, grads)), sums
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    with in_loop():
+      (model_state, grads), of_parts = jax.lax.scan(
+        work, (state.model_state, zeros), parts
+      )
+    loss, metrics = task.sums.loss(total(of_parts))
+    return grads, LossOutput(loss, model_state, metrics)
+
+  def train_step(state: TrainState, batch: Batch):
+    rng = jax.random.fold_in(state.rng, state.step)
+    if grad_accum > 1:
+      grads, out = accumulate(state, batch, rng)
+      grads = sum_over(axis, grads)
+    else:
+      grads, out = jax.grad(loss, has_aux=True)(
+        state.params, state.model_state, batch, rng
+      )
+      if axis is not None:
+        grads = jax.lax.pmean(grads, axis)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_decay:
+      decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+      ema_params = optax.incremental_update(
+        params, state.ema_params, 1.0 - decay
+      )
+    grad_norm = optax.tree.norm(grads)
+    metrics = out.metrics | {
+      "grad_norm": Mean.of(grad_norm),
+      "finite": Mean.of(jnp.isfinite(out.loss) & jnp.isfinite(grad_norm)),
+    }
+    new_state = state.replace(
+      step=state.step + 1,
+      params=params,
+      model_state=out.model_state,
+      opt_state=opt_state,
+      ema_params=ema_params,
+    )
+    return new_state, metrics
+
+  return _compile(train_step, mesh, backend, donate=(0,))
+
+
+def make_eval_step(task: Task, *, mesh: Mesh, backend: str = "jit") -> EvalStep:
+  """(state, batch, metrics so far) -> (metrics, predictions).
+
+  Predictions are those of `make_predict_step`. The compiler sees that both
+  apply the model to the same batch, and does so once. The metrics are donated.
+  """
+  axis = axis_name(backend)
+
+  def eval_step(state: TrainState, batch: Batch, so_far: Metrics):
+    weights = state.eval_params, state.model_state
+    metrics = sum_over(axis, task.eval_step(*weights, batch))
+    return merge_all(so_far, metrics), task.predict(*weights, batch)
+
+  return _compile(
+    eval_step,
+    mesh,
+    backend,
+    extra_args=1,
+    rows_out=(False, True),
+    donate=(2,),
+  )
+
+
+def make_predict_step(
+  task: Task, *, mesh: Mesh, backend: str = "jit"
+) -> PredictStep:
+  """(state, batch) -> predictions, one row a batch row, spread like it."""
+
+  def predict_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+    return task.predict(state.eval_params, state.model_state, batch)
+
+  return _compile(predict_step, mesh, backend, rows_out=True)

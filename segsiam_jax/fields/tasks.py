@@ -1,0 +1,101 @@
+"""The table of tasks: all that the loop and the commands know of one."""
+
+from typing import NamedTuple
+
+from segsiam_jax import parts
+from segsiam_jax.errors import UserError, first_line, nearest, shown
+
+
+class TaskParts(NamedTuple):
+  """The parts of a task, as references (see `parts.load`).
+
+  Attributes:
+    fields: a module with `FIELDS`, `MODELS` (the fields of each) and `check`.
+    make_task: (config, element_spec, axis_name) -> `tasks.base.Task`.
+    open_split: (config, train) -> `inputs.Opened`.
+    predict_files: (config, checkpoint, files, output) -> complaints, see
+      `predict.predict`; '' if it predicts no files.
+    complete: (config, training source or None) fills in what the training
+      data say, such as class weights; '' for nothing but the class names.
+    check_splits: (config, training source, evaluation source) raises
+      `UserError` if they do not go together; '' for splits that share examples
+      alone.
+    check_classes: (config, source, learned class names) does if a split has
+      other classes than were learned; '' if it may.
+    host_metrics: (config, source) -> a function of a state, or None, that
+      starts `tasks.base.HostMetrics`; '' for the task's own.
+    hooks: an `engine.hooks.Hooks`, which acts between steps; '' for none.
+  """
+
+  fields: str
+  make_task: str
+  open_split: str
+  predict_files: str = ""
+  complete: str = ""
+  check_splits: str = ""
+  check_classes: str = ""
+  host_metrics: str = ""
+  hooks: str = ""
+
+
+TASKS: dict[str, TaskParts] = {
+  "semantic": TaskParts(
+    fields="segsiam_jax.fields.semantic",
+    make_task="segsiam_jax.tasks.semantic:make_task",
+    open_split="segsiam_jax.inputs.semantic:open_split",
+    predict_files="segsiam_jax.prediction.semantic:predict_files",
+    complete="segsiam_jax.inputs.semantic:complete",
+    host_metrics="segsiam_jax.prediction.labels:host_metrics",
+  ),
+  "instance": TaskParts(
+    fields="segsiam_jax.fields.instance",
+    make_task="segsiam_jax.tasks.instance:make_task",
+    open_split="segsiam_jax.inputs.instance:open_split",
+    predict_files="segsiam_jax.prediction.instance:predict_files",
+    complete="segsiam_jax.inputs.instance:complete",
+    check_classes="segsiam_jax.inputs.instance:check_classes",
+  ),
+  "siamese": TaskParts(
+    fields="segsiam_jax.fields.siamese",
+    make_task="segsiam_jax.tasks.siamese:make_task",
+    open_split="segsiam_jax.inputs.siamese:open_split",
+    predict_files="segsiam_jax.prediction.siamese:predict_files",
+    check_splits="segsiam_jax.inputs.siamese:check_splits",
+    hooks="segsiam_jax.inputs.hard_negatives:Miner",
+  ),
+}
+
+
+def find(task: str) -> TaskParts:
+  """The parts of a task.
+
+  Args:
+    task: a key of `TASKS`, or a reference such as 'my_package.depth:TASK' to
+      the parts of one that is not registered here.
+
+  Raises:
+    UserError: there is no such task.
+
+  >>> find("semantic").make_task
+  'segsiam_jax.tasks.semantic:make_task'
+  """
+  if isinstance(task, str) and task in TASKS:
+    return TASKS[task]
+  where = f"config.task = {shown(task)}"
+  if not isinstance(task, str) or ":" not in task:
+    close = nearest(str(task), TASKS)
+    hint = f"; did you mean {close!r}?" if close else ""
+    raise UserError(
+      f"{where}: expected one of {', '.join(map(repr, TASKS))}, or "
+      f"'module:name' of your own{hint}"
+    )
+  try:
+    found = parts.load(task)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise UserError(
+      f"{where}: cannot be loaded ({first_line(error)}); run from the folder "
+      "that holds the module, or put it on PYTHONPATH"
+    ) from error
+  if not isinstance(found, TaskParts):
+    raise UserError(f"{where}: not a segsiam_jax.fields.tasks.TaskParts")
+  return found

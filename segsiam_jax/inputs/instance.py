@@ -1,0 +1,107 @@
+"""Splits of instance segmentation and detection."""
+
+import os
+from collections.abc import Sequence
+
+import ml_collections
+
+from segsiam_jax import parts
+from segsiam_jax.data import images, sources
+from segsiam_jax.data.instance import (
+  annotations,
+  coco,
+  label_images,
+  rows,
+  tfds_objects,
+)
+from segsiam_jax.errors import UserError, listed
+from segsiam_jax.fields.data_sets import INSTANCE
+from segsiam_jax.fields.instance import canvas
+from segsiam_jax.inputs import Opened, named
+
+
+def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
+  """Opens the training or the evaluation split."""
+  data, augment = config.data, config.augment
+  split = data.train_split if train else data.eval_split
+  # Detectors of boxes only have no such fields.
+  mask_size = data.get("mask_size", 0)
+  folder = os.path.expanduser(data.dir)
+  image_format = images.ImageFormat(data.channels)
+  if data.name == "folder":
+    source = label_images.InstanceFolderSource(
+      folder, split, tuple(data.class_names), image_format, data.skip_broken
+    )
+  elif data.name == "coco":
+    source = coco.CocoSource(
+      folder,
+      split,
+      image_format,
+      masks=mask_size > 0,
+      skip_broken=data.skip_broken,
+    )
+  elif INSTANCE[data.name].open:
+    reader = parts.load(INSTANCE[data.name].open)
+    source = reader(folder, split, data.skip_broken)
+  else:
+    source = tfds_objects.TfdsInstances(data.name, split, folder or None)
+  if data.one_class:
+    source = annotations.OneClass(source, data.one_class)
+  annotations.check_objects(source, named(config, train), train)
+  if mask_size and source.annotations(0).masks is None:
+    raise UserError(
+      f"{data.dir}: {split} has boxes and no masks; config.model.name = "
+      "'faster_rcnn' will do"
+    )
+  of_image = rows.InstanceRows(
+    canvas=(0, 0),
+    channels=data.channels,
+    max_objects=data.max_objects,
+    mask_size=mask_size,
+    min_side=data.min_side,
+    max_side=data.max_side,
+    enlarge_only=data.enlarge_only,
+    stretch=data.stretch,
+    train=train,
+    jitter=tuple(augment.scale),
+    flip_left_right=augment.flip_left_right,
+    flip_up_down=augment.flip_up_down,
+    transpose=augment.transpose,
+    copy_paste=augment.get("copy_paste", 0.0),
+    source=source,
+  )
+  buckets = data.buckets if train else data.eval_buckets or data.buckets
+  canvases = [canvas(bucket) for bucket in buckets]
+  return Opened(source, rows.bucketed(of_image, source, canvases))
+
+
+def complete(
+  config: ml_collections.ConfigDict, source: sources.Source | None
+) -> None:
+  """Notes the ids of the classes in the data set's own files.
+
+  Args:
+    config: changed in place.
+    source: of the training split; of None nothing is known.
+  """
+  if source is not None:
+    config.data.category_ids = tuple(source.category_ids)
+
+
+def check_classes(
+  config: ml_collections.ConfigDict,
+  source: sources.Source,
+  learned: Sequence[str],
+) -> None:
+  """Raises `UserError` unless a split has the classes that were learned.
+
+  A class is known by its place: with another list, names would be mixed up.
+  """
+  if tuple(source.class_names) == tuple(learned):
+    return
+  here, there = map(listed, (source.class_names, learned))
+  raise UserError(
+    f"config.data.eval_split = {config.data.eval_split!r} has the classes "
+    f"{here}, and the training split {there}; give both files the same "
+    "categories in the same order of ids"
+  )

@@ -1,0 +1,87 @@
+"""Splits of semantic segmentation."""
+
+import logging
+import os
+
+import ml_collections
+
+from segsiam_jax.data import images
+from segsiam_jax.data.semantic import class_balance, rows, sources
+from segsiam_jax.inputs import Opened, named
+
+_logger = logging.getLogger(__name__)
+
+
+def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
+  """Opens the training or the evaluation split."""
+  data = config.data
+  source = sources.open_source(
+    data.name,
+    data.train_split if train else data.eval_split,
+    data_dir=os.path.expanduser(data.dir),
+    class_names=tuple(data.class_names),
+    label_values=tuple(data.label_values),
+    instances=data.masks == "instances",
+    image_format=image_format(config),
+    skip_broken=data.skip_broken,
+  )
+  if train and data.train_fraction < 1:
+    source = sources.Subset(source, data.train_fraction, config.seed)
+  class_balance.check_classes_differ(source, named(config, train), train)
+  of_image = rows.SemanticRows(
+    image_size=image_size(config, train),
+    channels=data.channels,
+    fit=data.fit,
+    train=train,
+    foreground_crops=data.foreground_crops,
+    weight_map=config.loss.weight_map if train else 0.0,
+    weight_map_sigma=config.loss.weight_map_sigma,
+    image_dtype=data.image_dtype,
+  )
+  return Opened(source, of_image)
+
+
+def complete(
+  config: ml_collections.ConfigDict, source: sources.SemanticSource | None
+) -> None:
+  """Fills in the class weights that `loss.balance` asks for.
+
+  Args:
+    config: changed in place; `data.class_names` are known.
+    source: of the training split; None to open it.
+  """
+  loss = config.loss
+  if loss.balance == "none" or loss.class_weights:
+    return
+  if source is None:
+    source = open_split(config, True).source
+  pixels = class_balance.class_pixels(source)
+  loss.class_weights = class_balance.class_weights(pixels, loss.balance)
+  named_weights = zip(config.data.class_names, loss.class_weights, strict=True)
+  _logger.info(
+    "class weights: %s",
+    ", ".join(
+      f"{name} {weight}" if weight else f"{name} 0 (does not occur)"
+      for name, weight in named_weights
+    ),
+  )
+
+
+def image_size(
+  config: ml_collections.ConfigDict, train: bool
+) -> tuple[int, ...]:
+  """Of a row of semantic segmentation; prediction has that of evaluation."""
+  data = config.data
+  if train or not any(data.eval_image_size):
+    return tuple(data.image_size)
+  return tuple(data.eval_image_size)
+
+
+def image_format(config: ml_collections.ConfigDict) -> images.ImageFormat:
+  """That the model of a config for semantic segmentation takes."""
+  data = config.data
+  return images.ImageFormat(
+    channels=data.channels,
+    dtype=data.image_dtype,
+    rank=len(data.image_size),
+  )
