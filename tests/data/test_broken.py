@@ -17,7 +17,7 @@ from segsiam_jax.data.instance.label_images import InstanceFolderSource
 from segsiam_jax.data.semantic.sources import FolderSource
 from segsiam_jax.errors import UserError
 from tests import bad_inputs
-from tests.data.coco_files import make_coco
+from tests.data.instance.coco_files import make_coco
 
 HINT = "leave out what is broken with --config.data.skip_broken=True"
 

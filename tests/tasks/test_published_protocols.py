@@ -7,7 +7,7 @@ from PIL import Image
 from segsiam_jax import metrics
 from segsiam_jax.data.identity import cedar, lfw, omniglot
 from segsiam_jax.data.identity.protocol import make_protocol
-from tests.data.omniglot_files import write_runs
+from tests.data.identity.omniglot_files import write_runs
 from tests.siamese_data import scores_of
 
 

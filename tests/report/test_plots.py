@@ -156,7 +156,7 @@ def test_pictures_have_their_size(size):
 def test_drawing_leaves_no_figure_and_no_settings_behind():
   code = (
     "import sys\n"
-    "from segsiam_jax import plots\n"
+    "from segsiam_jax.report import plots\n"
     "assert 'matplotlib' not in sys.modules\n"
     "import matplotlib\n"
     "before = matplotlib.rcParams.copy()\n"

@@ -17,11 +17,11 @@ import pytest
 from segsiam_jax.errors import UserError
 from segsiam_jax.files import lock
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 HOLDER = """
 import sys, time
-from segsiam_jax import lock
+from segsiam_jax.files import lock
 with lock.hold(sys.argv[1]):
   print("held", flush=True)
   time.sleep(600)

@@ -12,7 +12,7 @@ import time
 import jax
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 CONFIG = """
 import jax

@@ -10,7 +10,7 @@ from segsiam_jax import train
 from segsiam_jax.config import validate
 from segsiam_jax.errors import UserError
 
-FILES = sorted(pathlib.Path(__file__).parents[1].glob("configs/*.py"))
+FILES = sorted(pathlib.Path(__file__).parents[2].glob("configs/*.py"))
 # Those that several runs share and no single one is of.
 COMPARED = ("siamese_losses", "small_data")
 

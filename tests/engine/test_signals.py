@@ -41,7 +41,7 @@ def test_a_signal_is_noticed_and_has_its_code(number, exit_code):
 
 STUCK = """
 import multiprocessing, subprocess, sys, time
-from segsiam_jax import runtime
+from segsiam_jax.engine import runtime
 with runtime.Preemption():
   # Starts a process of Python's own, which changes what is blocked.
   multiprocessing.get_context("spawn").Lock()

@@ -14,7 +14,7 @@ import pytest
 
 from segsiam_jax.data.identity import checks, identities, omniglot
 from segsiam_jax.errors import UserError
-from tests.data.omniglot_files import bit_png, drawing, write_runs
+from tests.data.identity.omniglot_files import bit_png, drawing, write_runs
 
 ALPHABETS = {"Braille": 2, "Angelic": 1, "Greek": 3}
 DRAWERS = 4

@@ -17,7 +17,7 @@ from segsiam_jax.data.instance.coco import CocoSource
 from segsiam_jax.data.instance.coco_json import run_lengths
 from segsiam_jax.data.instance.label_images import InstanceFolderSource
 from segsiam_jax.errors import UserError
-from tests.data.coco_files import SIZE, ellipse, make_coco
+from tests.data.instance.coco_files import SIZE, ellipse, make_coco
 
 
 def one_line(error) -> bool:
