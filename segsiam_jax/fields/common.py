@@ -7,6 +7,7 @@ import ml_collections
 
 from segsiam_jax.errors import shown
 from segsiam_jax.fields.base import Fail, Field, one_of, within
+from segsiam_jax.fields.data_sets import OF_FILES
 
 
 def _regex(value: str) -> str:
@@ -28,9 +29,6 @@ def _rates(value: tuple[Any, ...]) -> str:
       return f"expected 'REGEX=FACTOR'; got {shown(rule)}"
   return ""
 
-
-# Data sets whose files are a user's own.
-_OF_FILES = ("folder", "coco", "pairs", "omniglot", "lfw", "cedar", "pages")
 
 FIELDS: dict[str, Field] = {
   "seed": Field(
@@ -150,10 +148,10 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   for name in ("mean", "std"):
     if len(data[name]) != data.channels:
       fail(f"data.{name}", f"expected data.channels = {data.channels} numbers")
-  if data.skip_broken and data.name not in _OF_FILES:
+  if data.skip_broken and data.name not in OF_FILES:
     fail(
       "data.skip_broken",
-      f"only data sets of files take it: {', '.join(_OF_FILES)}",
+      f"only data sets of files take it: {', '.join(OF_FILES)}",
     )
   if train.batch_size % train.grad_accum:
     fail("train.grad_accum", f"does not divide batch_size {train.batch_size}")

@@ -30,6 +30,7 @@ SEMANTIC: dict[str, DataSet] = {
   "oxford_iiit_pet": DataSet(),
   "cityscapes": DataSet(),
   "caltech_birds2011": DataSet(),
+  "voc": DataSet(f"{_DATA}.semantic.voc:open_voc", folder=True),
   # Its other options are fields, see `inputs.semantic`.
   "folder": DataSet(folder=True),
 }
@@ -71,3 +72,13 @@ IDENTITIES: dict[str, DataSet] = {
   "curated_breast_imaging_ddsm/original-mass": DataSet(),
   "huggingface:rvl_cdip": DataSet(),
 }
+
+# Whose files are a user's own, so that some may be broken.
+OF_FILES = tuple(
+  dict.fromkeys(
+    name
+    for table in (SEMANTIC, INSTANCE, IDENTITIES)
+    for name, each in table.items()
+    if each.folder
+  )
+)

@@ -136,9 +136,8 @@ class FolderSource:
       self._to_index = np.full(256, _STRAY, np.int16)
       self._to_index[255] = adapters.IGNORE_LABEL
       self._to_index[list(label_values)] = np.arange(len(label_values))
-    kind = "labels" if instances else "masks"
     broken = Broken(skip_broken)
-    pairs = folder_pairs(root, split, kind, broken)
+    pairs = self._pairs(root, split, broken)
     counted = broken.good(pairs, self._check_pair)
     self.paths = [pair for pair, _ in counted]
     broken.warn(f"{root}, split {split!r}", "examples", len(self.paths))
@@ -163,6 +162,12 @@ class FolderSource:
   def label(self, index: int) -> np.ndarray:
     """Only the label of an example: (H, W) or (D, H, W) uint8."""
     return self._read_label(self.paths[index][1])
+
+  def _pairs(
+    self, root: str, split: str, broken: Broken
+  ) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    kind = "labels" if self._instances else "masks"
+    return folder_pairs(root, split, kind, broken)
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:
     if self._instances:
