@@ -92,11 +92,11 @@ def _train(
   before = runs.check_same_run(config, workdir)
   identity = resuming.check_data(workdir, source, eval_data.source)
   _logger.info(
-    "%s: %d examples to train on, %d to evaluate on, %d classes",
+    "%s: %d examples to train on, %d to evaluate on%s",
     config.data.name,
     len(source),
     len(eval_data.source),
-    len(source.class_names),
+    f", {len(source.class_names)} classes" if source.class_names else "",
   )
 
   task = runs.make_task(config, train_data.element_spec)
