@@ -178,7 +178,11 @@ def _host_metrics(
     return parts.load(reference)(config, source)
   if task.host_metrics is None:
     return None
-  return lambda state: task.host_metrics(source)
+
+  def start(state: TrainState | None) -> HostMetrics:
+    return task.host_metrics(source, state and state.eval_params)
+
+  return start
 
 
 class Evaluation(NamedTuple):

@@ -39,7 +39,7 @@ def fields(task: str, model: str) -> dict[str, Field]:
     "task": Field(task, "what is learned"),
     "model.name": Field(model, "architecture", one_of(*of_task.MODELS)),
   }
-  return common.FIELDS | own | of_task.FIELDS | of_task.MODELS[model]
+  return common.FIELDS | own | of_task.FIELDS | of_task.MODELS[model].fields
 
 
 def default_config(task: str, model: str) -> ml_collections.ConfigDict:

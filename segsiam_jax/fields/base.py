@@ -1,7 +1,7 @@
 """What a field of a configuration is, and the checks of its value."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from segsiam_jax.errors import nearest
@@ -30,6 +30,18 @@ class Field(NamedTuple):
   meaning: str
   check: Check = lambda value: ""
   empty: bool = False
+
+
+class Model(NamedTuple):
+  """A model that a task offers.
+
+  Attributes:
+    make: a reference to its Linen module (see `parts.load`).
+    fields: of its own, as `model.NAME`.
+  """
+
+  make: str
+  fields: Mapping[str, Field]
 
 
 def representable(value: Any) -> str:

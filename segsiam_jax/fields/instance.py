@@ -6,7 +6,15 @@ import ml_collections
 
 from segsiam_jax.errors import shown
 from segsiam_jax.fields import augment
-from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
+from segsiam_jax.fields.base import (
+  Fail,
+  Field,
+  Model,
+  one_of,
+  pair,
+  some,
+  within,
+)
 from segsiam_jax.fields.data_sets import INSTANCE
 from segsiam_jax.fields.encoders import WITH_PYRAMID, check_option
 
@@ -213,9 +221,10 @@ _DETECTOR: dict[str, Field] = {
   "model.remat": Field(False, "recompute activations: less memory, more time"),
 }
 
-MODELS: dict[str, dict[str, Field]] = {
-  "mask_rcnn": _DETECTOR | _MASKS,
-  "faster_rcnn": _DETECTOR,
+_MAKE = "segsiam_jax.models.mask_rcnn:MaskRCNN"
+MODELS = {
+  "mask_rcnn": Model(_MAKE, _DETECTOR | _MASKS),
+  "faster_rcnn": Model(_MAKE, _DETECTOR),
 }
 
 

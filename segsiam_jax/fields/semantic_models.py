@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from segsiam_jax.fields.base import Fail, Field, one_of, within
+from segsiam_jax.fields.base import Fail, Field, Model, one_of, within
 from segsiam_jax.fields.encoders import (
   ENCODERS,
   FIXED,
@@ -51,7 +51,7 @@ _UNET = {
   "model.remat": _REMAT,
 }
 
-MODELS: dict[str, dict[str, Field]] = {
+_FIELDS: dict[str, dict[str, Field]] = {
   "unet": _UNET
   | {
     "model.skips": Field(True, "concatenate the encoder's features"),
@@ -98,6 +98,17 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.norm": _NORM,
     "model.remat": _REMAT,
   },
+}
+
+MODELS = {
+  name: Model(f"segsiam_jax.models.{make}", _FIELDS[name])
+  for name, make in {
+    "unet": "unet:UNet",
+    "unet_plus_plus": "unet:UNetPlusPlus",
+    "unet_paper": "unet_paper:UNetPaper",
+    "fcn": "fcn:FCN",
+    "fcn_resnet": "fcn:FCNResNet",
+  }.items()
 }
 
 

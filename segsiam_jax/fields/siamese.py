@@ -3,7 +3,15 @@
 import ml_collections
 
 from segsiam_jax.fields import augment, siamese_losses
-from segsiam_jax.fields.base import Fail, Field, one_of, pair, some, within
+from segsiam_jax.fields.base import (
+  Fail,
+  Field,
+  Model,
+  one_of,
+  pair,
+  some,
+  within,
+)
 from segsiam_jax.fields.data_sets import IDENTITIES
 from segsiam_jax.fields.encoders import ENCODERS
 from segsiam_jax.fields.siamese_losses import comparing
@@ -155,7 +163,7 @@ def _head(head: str, normalize: bool) -> dict[str, Field]:
   }
 
 
-MODELS: dict[str, dict[str, Field]] = {
+_FIELDS: dict[str, dict[str, Field]] = {
   "koch": _head("learned", False),
   "conv4": {
     "model.width": Field(64, "channels", within(1)),
@@ -194,6 +202,17 @@ MODELS: dict[str, dict[str, Field]] = {
     "model.norm": _NORM,
   }
   | _head("euclidean", True),
+}
+
+MODELS = {
+  name: Model(f"segsiam_jax.models.{make}", _FIELDS[name])
+  for name, make in {
+    "koch": "towers:Koch",
+    "conv4": "towers:Conv4",
+    "signet": "towers:SigNet",
+    "encoder": "towers:EncoderTower",
+    "strokes": "strokes:Strokes",
+  }.items()
 }
 
 

@@ -10,7 +10,7 @@ class TaskParts(NamedTuple):
   """The parts of a task, as references (see `parts.load`).
 
   Attributes:
-    fields: a module with `FIELDS`, `MODELS` (the fields of each) and `check`.
+    fields: a module with `FIELDS`, `MODELS` (of `base.Model`) and `check`.
     make_task: (config, element_spec, axis_name) -> `tasks.base.Task`.
     open_split: (config, train) -> `inputs.Opened`.
     predict_files: (config, checkpoint, files, output) -> complaints, see

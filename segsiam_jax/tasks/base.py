@@ -110,8 +110,9 @@ class Task(NamedTuple):
     empty_metrics: () -> metrics of no examples, as `eval_step` returns them.
     draw: (batch, predictions), both on the host -> one (h, w, 3) uint8 picture
       a valid row, for people to look at.
-    host_metrics: source of the split -> empty `HostMetrics`, or None. A row's
-      `index` is its example's in the source.
+    host_metrics: (source of the split, params) -> empty `HostMetrics`, which
+      only know their names if params are None; or None. A row's `index` is its
+      example's in the source.
     watch: training metrics by name -> a warning for people, or ''.
     plots: (host metrics of all processes, source, thorough) -> (h, w, 3) uint8
       pictures of the whole split by name; not `thorough` in training, which
@@ -126,7 +127,7 @@ class Task(NamedTuple):
   predict: Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]
   empty_metrics: Callable[[], Metrics]
   draw: Callable[[Batch, Mapping[str, np.ndarray]], list[np.ndarray]]
-  host_metrics: Callable[[Any], HostMetrics] | None = None
+  host_metrics: Callable[[Any, PyTree], HostMetrics] | None = None
   watch: Callable[[Mapping[str, float]], str] = lambda values: ""
   plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
   sums: LossSums | None = None

@@ -160,7 +160,8 @@ def make_task(
       pictures.append(np.concatenate(panels, axis=1))
     return pictures
 
-  def host_metrics(source):
+  def host_metrics(source, params):
+    del params
     return InstanceMetrics(
       source,
       class_names,

@@ -12,23 +12,13 @@ import numpy as np
 from segsiam_jax import losses, parts
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.semantic_losses import LOSSES
+from segsiam_jax.fields.semantic_models import MODELS
 from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import Mean
-from segsiam_jax.models.fcn import FCN, FCNResNet
 from segsiam_jax.models.layers import Logits
-from segsiam_jax.models.unet import UNet, UNetPlusPlus
-from segsiam_jax.models.unet_paper import UNetPaper
 from segsiam_jax.ops import augment
 from segsiam_jax.report import overlays
 from segsiam_jax.tasks import base, flips
-
-MODELS = {
-  "unet": UNet,
-  "unet_plus_plus": UNetPlusPlus,
-  "unet_paper": UNetPaper,
-  "fcn": FCN,
-  "fcn_resnet": FCNResNet,
-}
 
 
 def make_model(
@@ -36,7 +26,7 @@ def make_model(
 ) -> nn.Module:
   """The Linen module that `config.model` names."""
   fields = config.model.to_dict()
-  return MODELS[fields.pop("name")](
+  return parts.load(MODELS[fields.pop("name")].make)(
     num_classes=len(config.data.class_names),
     dtype=jnp.dtype(config.dtype),
     axis_name=axis_name,

@@ -8,25 +8,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from segsiam_jax import parts
+from segsiam_jax.fields.siamese import MODELS
 from segsiam_jax.fields.siamese_losses import LOSSES
 from segsiam_jax.losses import weighted_sum
 from segsiam_jax.metrics.base import Mean
-from segsiam_jax.models import towers
 from segsiam_jax.models.siamese import Siamese, learned_head
-from segsiam_jax.models.strokes import Strokes
 from segsiam_jax.ops import all_gather_batch, distort, l2_normalize
-from segsiam_jax.ops.deformable import Deformation, Maps
+from segsiam_jax.ops.deformable import Maps
 from segsiam_jax.tasks import base, memory, siamese_losses
 from segsiam_jax.tasks.siamese_losses import Context, Embedded
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
 
-TOWERS = {
-  "koch": towers.Koch,
-  "conv4": towers.Conv4,
-  "signet": towers.SigNet,
-  "encoder": towers.EncoderTower,
-  "strokes": Strokes,
-}
 # In the order of a row's branches.
 _BRANCHES = ("image", "other", "positive", "negative")
 # A spread below it is a collapse, as is a loss so near to its margin.
@@ -42,7 +35,8 @@ def make_model(
   head, normalize = fields.pop("head"), fields.pop("normalize")
   if name != "koch":
     fields["axis_name"] = axis_name
-  tower = TOWERS[name](dtype=jnp.dtype(config.dtype), **fields)
+  make = parts.load(MODELS[name].make)
+  tower = make(dtype=jnp.dtype(config.dtype), **fields)
   return Siamese(tower, head, normalize)
 
 
@@ -67,8 +61,7 @@ def make_task(
 ) -> base.Task:
   """The task's functions.
 
-  `predict` gives `embeddings` (B, D) and, the same in every row, what the head
-  has learned: `weights` (B, D) and `bias` (B,), or `penalty` (B,).
+  `predict` gives `embeddings` (B, D).
 
   Args:
     config: a valid configuration; `data.class_names` are known.
@@ -238,15 +231,17 @@ def make_task(
     return l2_normalize(embeddings) if model.normalize else embeddings
 
   def predict(params, model_state, batch):
-    embeddings = embed(params, model_state, batch)
-    out = {"embeddings": embeddings}
-    learned = learned_head(params, maps)
-    if isinstance(learned, Deformation):
-      out["penalty"] = jnp.broadcast_to(learned.penalty, embeddings.shape[:1])
-    elif learned is not None:
-      out["weights"] = jnp.broadcast_to(learned.weights, embeddings.shape)
-      out["bias"] = jnp.broadcast_to(learned.bias, embeddings.shape[:1])
-    return out
+    return {"embeddings": embed(params, model_state, batch)}
+
+  def host_metrics(source, params):
+    return SiameseMetrics(
+      source.protocol,
+      config.model.head,
+      config.eval.far,
+      config.eval.fars,
+      maps,
+      jax.device_get(learned_head(params or {}, maps)),
+    )
 
   def nothing(*unused: Any) -> dict:
     return {}
@@ -258,13 +253,7 @@ def make_task(
     predict=predict,
     empty_metrics=nothing,
     draw=lambda batch, predictions: [],
-    host_metrics=lambda source: SiameseMetrics(
-      source.protocol,
-      config.model.head,
-      config.eval.far,
-      config.eval.fars,
-      maps,
-    ),
+    host_metrics=host_metrics,
     plots=SiameseMetrics.plots,
     watch=watch,
   )

@@ -17,14 +17,12 @@ from segsiam_jax import metrics
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.ops.deformable import (
-  Deformation,
   Maps,
   deformable_similarities,
 )
 from segsiam_jax.ops.similarity import (
   Head,
   Learned,
-  LearnedWeights,
   similarity,
 )
 from segsiam_jax.tasks import pair_plots
@@ -60,6 +58,7 @@ class SiameseMetrics(HostMetrics):
     far: float,
     fars: Sequence[float] = (),
     maps: Maps | None = None,
+    learned: Learned | None = None,
   ):
     """Starts without embeddings.
 
@@ -70,12 +69,13 @@ class SiameseMetrics(HostMetrics):
       fars: rates at which the true accept rate is told, as far as there are
         enough different pairs to measure them.
       maps: of a deformable head.
+      learned: what the head has learned, on the host.
     """
     self.protocol = protocol
     self._head, self._far, self._fars = head, far, tuple(fars)
     self._maps = maps
     self._rows: dict[int, np.ndarray] = {}
-    self._learned: Learned | None = None
+    self._learned = learned
     self._pair_scores: np.ndarray | None = None
 
   def add(
@@ -89,14 +89,6 @@ class SiameseMetrics(HostMetrics):
     for row in np.flatnonzero(np.asarray(batch["mask"])):
       self._rows[int(index[row])] = np.array(
         predictions["embeddings"][row], dtype
-      )
-    if "weights" in predictions:
-      self._learned = LearnedWeights(
-        np.array(predictions["weights"][0]), np.array(predictions["bias"][0])
-      )
-    if "penalty" in predictions:
-      self._learned = Deformation(
-        np.array(predictions["penalty"][0]), self._maps
       )
 
   def gather(self) -> "SiameseMetrics":

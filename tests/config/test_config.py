@@ -55,7 +55,7 @@ def test_defaults_are_valid(model):
     ("predict.flips", "both", "expected one of"),
     ("data.mean", (1.0,), "expected data.channels = 3 numbers"),
     ("data.std", (1.0, 0.0, 1.0), "expected at least 1e-06"),
-    ("data.name", "voc", "expected one of"),
+    ("data.name", "imagenet", "expected one of"),
     ("data.name", "folder", r"config\.data\.dir"),
     ("data.label_values", (0, 255), "only data.name = 'folder'"),
     ("augment.scale", (2.0, 1.0), "the smaller one first"),

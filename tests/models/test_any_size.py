@@ -7,10 +7,10 @@ import pytest
 
 from segsiam_jax.config import default_config
 from segsiam_jax.engine import runs
-from segsiam_jax.tasks import semantic
+from segsiam_jax.fields.semantic_models import MODELS
 
 
-@pytest.mark.parametrize("name", semantic.MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_logits_have_the_image_s_size(name):
   """In shapes alone: nothing is computed."""
   config = default_config("semantic", name)

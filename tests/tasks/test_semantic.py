@@ -7,14 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from segsiam_jax import inputs, losses, train
+from segsiam_jax import inputs, losses, parts, train
 from segsiam_jax.config import default_config
 from segsiam_jax.data.semantic import class_balance
 from segsiam_jax.engine import runs, runtime, steps
 from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import UserError
+from segsiam_jax.fields.semantic_models import MODELS
 from segsiam_jax.metrics.base import compute_all, widen
-from segsiam_jax.tasks import semantic
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_rows_that_are_no_whole_files_are_not_counted(setup):
 
 def test_every_field_of_a_model_is_in_the_config():
   """And the other way round, with the same default."""
-  for name, model in semantic.MODELS.items():
+  for name, model in MODELS.items():
     config = default_config("semantic", name).model.to_dict()
     ours = {
       field.name: field.default
-      for field in dataclasses.fields(model)
+      for field in dataclasses.fields(parts.load(model.make))
       if field.name
       # Labels have the image's size, so logits have: there is no choice of pad.
       not in ("num_classes", "dtype", "axis_name", "parent", "name", "pad")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax import inputs, losses
+from segsiam_jax import inputs, losses, parts
 from segsiam_jax.config import default_config, validate
 from segsiam_jax.data.identity import identities
 from segsiam_jax.data.identity.protocol import make_protocol
@@ -13,8 +13,10 @@ from segsiam_jax.engine import runs, runtime
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
+from segsiam_jax.fields.siamese import MODELS
 from segsiam_jax.fields.siamese_losses import LOSSES
-from segsiam_jax.tasks import memory, siamese, siamese_losses
+from segsiam_jax.ops.similarity import LearnedWeights
+from segsiam_jax.tasks import memory, siamese_losses
 from segsiam_jax.tasks.siamese_metrics import SiameseMetrics
 from tests.siamese_data import Numbers, make_siamese_config, write_splits
 
@@ -49,7 +51,7 @@ def plain(root, **weights):
   return config
 
 
-@pytest.mark.parametrize("name", list(siamese.TOWERS))
+@pytest.mark.parametrize("name", list(MODELS))
 def test_every_field_of_a_tower_is_in_the_config(name):
   """And the other way round, with the same default."""
   config = default_config("siamese", name)
@@ -61,7 +63,7 @@ def test_every_field_of_a_tower_is_in_the_config(name):
   validate(config)
   ours = {
     field.name: field.default
-    for field in dataclasses.fields(siamese.TOWERS[name])
+    for field in dataclasses.fields(parts.load(MODELS[name].make))
     if field.name not in ("dtype", "axis_name", "parent", "name")
   }
   fields = config.model.to_dict()
@@ -193,7 +195,7 @@ def test_bent_maps_are_evaluated_pair_by_pair(root):
   data = inputs.open_inputs(config, train=False)
   task = runs.make_task(config, data.element_spec)
   params, model_state = task.init(jax.random.key(0))
-  metrics = task.host_metrics(data.source)
+  metrics = task.host_metrics(data.source, params)
   for batch in data.batches:
     metrics.add(batch, task.predict(params, model_state, batch))
   values = metrics.compute()
@@ -361,15 +363,12 @@ def test_learned_similarity_needs_no_metric():
     episodes=4,
     within_group=False,
   )
-  host = SiameseMetrics(protocol, "learned", 0.2)
+  learned = LearnedWeights(np.full(3, -2.0), np.float64(1.0))
+  host = SiameseMetrics(protocol, "learned", 0.2, learned=learned)
   embeddings = np.eye(3, dtype=np.float32)[protocol.labels]
   host.add(
     {"index": np.arange(12), "mask": np.ones(12)},
-    {
-      "embeddings": embeddings,
-      "weights": np.full((12, 3), -2.0),
-      "bias": np.ones(12),
-    },
+    {"embeddings": embeddings},
   )
   metrics = host.gather().compute()
   assert metrics["auc"] == metrics["3_way_2_shot"] == 1.0
