@@ -118,7 +118,7 @@ BROADCAST = {
 
 CASES = {
   "losses.batch_pairs.batch_contrastive_loss": in_batch(margin=1.5),
-  "losses.batch.prepare": [
+  "losses._batch.prepare": [
     Case(
       {
         "embeddings": vectors(B, D),
@@ -151,14 +151,14 @@ CASES = {
     )
     for distance in ("sq_euclidean", "cosine")
   ],
-  "losses.masking.zero_padding": [
+  "losses._masking.zero_padding": [
     Case(
       {"x": vectors(B, D), "where": WHERE},
       fits={"x": ("extra axis", *WIDTHS), "where": ("fewer axes",)},
       unseen=MASK,
     )
   ],
-  "losses.masking.masked_logsumexp": [
+  "losses._masking.masked_logsumexp": [
     Case(
       {"x": vectors(B, D), "mask": vectors(B, D, seed=1) > -1.0},
       {"axis": axis},
@@ -308,7 +308,7 @@ CASES = {
 
 # By name, why there is nothing to try.
 EXEMPT = {
-  "losses.batch.keep_nan": "the end of the losses of in_batch, tried there",
+  "losses._batch.keep_nan": "the end of the losses of in_batch, tried there",
   "ops.convolution.conv_general_dilated": "as lax; test_convolution.py",
   "ops.convolution.in_loop": "a context",
   "ops.depthwise.depthwise_conv": "as lax; test_depthwise.py",

@@ -197,10 +197,10 @@ CASES = {
   "losses.overlap.jaccard_loss": [of_pixels(smooth=1.0)],
   "losses.overlap.tversky_loss": [of_pixels(alpha=0.3, beta=0.7)],
   "losses.overlap.focal_tversky_loss": [of_pixels(gamma=0.75)],
-  "losses.pixels.as_class_weights": [
+  "losses._pixels.as_class_weights": [
     Case({"class_weights": WEIGHTS}, {"num_classes": K}, batch=())
   ],
-  "losses.regions.soft_counts": [
+  "losses._regions.soft_counts": [
     Case(
       {"logits": vectors(B, H, W, K), "labels": LABELS, "where": WHERE},
       classes=("labels",),
@@ -361,13 +361,13 @@ _STATES = "reads a state that `of` made; tests/metrics/test_states.py"
 
 # By name, why there is nothing to try.
 EXEMPT = {
-  "losses.pixels.average": _LOSSES,
-  "losses.pixels.prepare": _LOSSES,
-  "losses.pixels.probabilities": _LOSSES,
-  "losses.pixels.safe_divide": _LOSSES,
-  "losses.pixels.weigh": _LOSSES,
-  "losses.regions.class_mean": _LOSSES,
-  "losses.regions.region_weights": _LOSSES,
+  "losses._pixels.average": _LOSSES,
+  "losses._pixels.prepare": _LOSSES,
+  "losses._pixels.probabilities": _LOSSES,
+  "losses._pixels.safe_divide": _LOSSES,
+  "losses._pixels.weigh": _LOSSES,
+  "losses._regions.class_mean": _LOSSES,
+  "losses._regions.region_weights": _LOSSES,
   "metrics.base.Mean.compute": _STATES,
   "metrics.base.Mean.empty": "no arguments",
   "metrics.base.MetricState.compute": _STATES,

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.batch import keep_nan, prepare
+from segsiam_jax.losses._batch import keep_nan, prepare
 from segsiam_jax.losses.pairs import contrastive_loss
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import Metric, pairwise_distances

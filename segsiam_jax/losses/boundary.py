@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
-from segsiam_jax.losses.pixels import (
+from segsiam_jax.losses._pixels import (
   Activation,
   ClassWeights,
   prepare,
   probabilities,
   safe_divide,
 )
-from segsiam_jax.losses.regions import class_mean, region_weights
+from segsiam_jax.losses._regions import class_mean, region_weights
 from segsiam_jax.ops.distance_transform import distance_transform
 from segsiam_jax.ops.shapes import check_shapes
 

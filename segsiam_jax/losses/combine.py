@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from segsiam_jax.losses import boundary, lovasz, overlap, segmentation
-from segsiam_jax.losses.pixels import weigh
+from segsiam_jax.losses._pixels import weigh
 from segsiam_jax.ops.shapes import check_shapes
 
 __all__ = ["SEGMENTATION_LOSSES", "combine", "weighted_sum"]

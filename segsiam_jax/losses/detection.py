@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from segsiam_jax.losses.masking import zero_padding
-from segsiam_jax.losses.pixels import weigh
+from segsiam_jax.losses._masking import zero_padding
+from segsiam_jax.losses._pixels import weigh
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.boxes import paired_giou
 from segsiam_jax.ops.labels import to_classes

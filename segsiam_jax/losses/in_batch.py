@@ -31,8 +31,8 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.batch import Batch, keep_nan, prepare
-from segsiam_jax.losses.masking import masked_logsumexp
+from segsiam_jax.losses._batch import Batch, keep_nan, prepare
+from segsiam_jax.losses._masking import masked_logsumexp
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import (
   Metric,

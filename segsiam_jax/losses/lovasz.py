@@ -5,8 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.pixels import ClassWeights, prepare, probabilities
-from segsiam_jax.losses.regions import Absent, class_mean, region_weights
+from segsiam_jax.losses._pixels import ClassWeights, prepare, probabilities
+from segsiam_jax.losses._regions import Absent, class_mean, region_weights
 
 __all__ = ["lovasz_softmax_loss"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.pixels import Activation, ClassWeights, safe_divide
-from segsiam_jax.losses.regions import (
+from segsiam_jax.losses._pixels import Activation, ClassWeights, safe_divide
+from segsiam_jax.losses._regions import (
   Absent,
   SoftCounts,
   class_mean,

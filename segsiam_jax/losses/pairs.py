@@ -9,7 +9,7 @@ broadcasts: shapes that do not fit are a `ValueError`.
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.masking import zero_padding
+from segsiam_jax.losses._masking import zero_padding
 from segsiam_jax.ops.distances import Metric, paired_distances
 from segsiam_jax.ops.shapes import check_shapes
 

@@ -13,8 +13,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.batch import keep_nan
-from segsiam_jax.losses.masking import masked_logsumexp, zero_padding
+from segsiam_jax.losses._batch import keep_nan
+from segsiam_jax.losses._masking import masked_logsumexp, zero_padding
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.distances import pairwise_cosine_similarities
 from segsiam_jax.ops.labels import to_classes

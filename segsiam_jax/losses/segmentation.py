@@ -16,7 +16,7 @@ pixels (or sums of class weights).
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.pixels import (
+from segsiam_jax.losses._pixels import (
   Activation,
   ClassWeights,
   Normalize,

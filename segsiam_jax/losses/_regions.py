@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.pixels import (
+from segsiam_jax.losses._pixels import (
   Activation,
   ClassWeights,
   as_class_weights,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segsiam_jax.losses.masking import zero_padding
+from segsiam_jax.losses._masking import zero_padding
 from segsiam_jax.losses.weighted import WeightedLoss
 from segsiam_jax.ops.mining import PairMasks, pair_masks
 from segsiam_jax.ops.shapes import check_integer, check_shapes
