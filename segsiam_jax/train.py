@@ -85,10 +85,10 @@ def _train(
   total = settings.num_steps
   initial.check(config, workdir)
   train_data = inputs.open_inputs(config, train=True)
-  eval_data = inputs.open_inputs(config, train=False)
-  inputs.check_together(config, train_data, eval_data)
   source = train_data.source
   config = inputs.of_training(config, source)
+  eval_data = inputs.open_inputs(config, train=False)
+  inputs.check_together(config, train_data, eval_data)
   before = runs.check_same_run(config, workdir)
   identity = resuming.check_data(workdir, source, eval_data.source)
   _logger.info(

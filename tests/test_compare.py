@@ -14,7 +14,11 @@ import pytest
 
 from segsiam_jax import compare
 from segsiam_jax.config import override
-from segsiam_jax.data.semantic.sources import FolderSource, Subset
+from segsiam_jax.data.semantic.sources import (
+  FolderOptions,
+  FolderSource,
+  Subset,
+)
 from segsiam_jax.errors import UserError
 from segsiam_jax.files import paths
 from segsiam_jax.metrics import t_interval
@@ -124,7 +128,9 @@ def test_runs_are_trained_once_and_kept(tiny_config, tmp_path, monkeypatch):
 
 
 def test_a_smaller_part_is_in_a_larger_one(blobs):
-  source = FolderSource(str(blobs), "train", ("background", "disc"))
+  source = FolderSource(
+    str(blobs), "train", FolderOptions(("background", "disc"))
+  )
   parts = [Subset(source, fraction, 3) for fraction in (0.01, 0.25, 0.5, 1.0)]
   assert [len(part) for part in parts] == [1, 3, 6, 12]
   for small, large in itertools.pairwise(parts):

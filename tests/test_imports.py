@@ -15,7 +15,8 @@ ROOT = pathlib.Path(segsiam_jax.__file__).parent
 # and from those of the layers before; docs/design.md says what they hold.
 LAYERS = (
   ("errors", "parts", "process", "ops", "data.builders"),
-  ("command_line", "files", "fields", "losses", "metrics", "data"),
+  ("command_line", "files", "fields", "losses", "metrics"),
+  ("data",),
   (
     *("config", "report", "models"),
     *("data.identity", "data.instance", "data.semantic"),

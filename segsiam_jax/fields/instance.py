@@ -5,7 +5,7 @@ import re
 import ml_collections
 
 from segsiam_jax.errors import shown
-from segsiam_jax.fields import augment
+from segsiam_jax.fields import augment, folders
 from segsiam_jax.fields.base import (
   Fail,
   Field,
@@ -48,7 +48,8 @@ FIELDS: dict[str, Field] = {
   ),
   "data.class_names": Field(
     ("",),
-    "class names without background; () uses the data set's own",
+    "class names without background; () uses the data set's own, or those of "
+    "a folder's classes.csv",
     empty=True,
   ),
   "data.category_ids": Field(
@@ -108,7 +109,7 @@ FIELDS: dict[str, Field] = {
   ),
 }
 
-FIELDS |= augment.COMMON
+FIELDS |= augment.COMMON | folders.FIELDS
 
 _MASKS: dict[str, Field] = {
   "model.mask_convs": Field(4, "convolutions of the mask head", within(0, 64)),
@@ -233,8 +234,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   data = config.data
   if INSTANCE[data.name].folder and not data.dir:
     fail("data.dir", "the folder that holds the images is needed")
-  if data.name == "folder" and not data.class_names:
-    fail("data.class_names", "a folder needs the names of its classes")
+  folders.check(config, fail)
   if data.name == "folder" and data.one_class:
     fail("data.one_class", "a folder has one class where class_names has one")
   if len(set(data.class_names)) != len(data.class_names):

@@ -4,6 +4,7 @@ import ml_collections
 
 from segsiam_jax.fields import (
   augment,
+  folders,
   semantic_losses,
   semantic_models,
   windows,
@@ -39,13 +40,24 @@ FIELDS: dict[str, Field] = {
     "digit_scenes/trimap", "data set, or 'folder'", one_of(*SEMANTIC)
   ),
   "data.class_names": Field(
-    ("",), "class names of a folder; () uses the data set's own", empty=True
+    ("",),
+    "class names; () uses the data set's own, or a folder's legend, classes.txt"
+    " or the values of its masks",
+    empty=True,
   ),
   "data.label_values": Field(
     (0,),
     "mask value of each class; () if it is the class index",
     within(0, 255),
     empty=True,
+  ),
+  "data.ignore_values": Field(
+    (0,), "mask values to ignore, besides 255", within(0, 255), empty=True
+  ),
+  "data.legend": Field(
+    "",
+    "what mask values or colours mean: a CSV file (value,class or r,g,b,class),"
+    " or 'binary', 'camvid', 'camvid11', 'cityscapes'",
   ),
   "data.masks": Field(
     "classes",
@@ -96,20 +108,26 @@ FIELDS: dict[str, Field] = {
 }
 
 FIELDS |= augment.COMMON | augment.WARP
-FIELDS |= semantic_losses.FIELDS | windows.FIELDS
+FIELDS |= semantic_losses.FIELDS | windows.FIELDS | folders.FIELDS
 
 
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
   windows.check(config, fail)
+  folders.check(config, fail)
   data = config.data
   if SEMANTIC[data.name].folder and not data.dir:
     fail("data.dir", "the folder that holds the splits is needed")
-  if data.name == "folder":
-    if len(data.class_names) < 2:
-      fail("data.class_names", "a folder needs the names of its classes")
-  elif data.label_values:
-    fail("data.label_values", "only data.name = 'folder' takes them")
+  if len(data.class_names) == 1:
+    fail("data.class_names", "expected two or more, the background included")
+  if data.legend and (data.label_values or data.ignore_values):
+    fail("data.legend", "leave data.label_values and data.ignore_values empty")
+  if data.name != "folder":
+    for name in ("label_values", "ignore_values", "legend"):
+      if data[name]:
+        fail(f"data.{name}", "only data.name = 'folder' takes it")
+  if data.label_values and not data.class_names:
+    fail("data.label_values", "needs a name for each in data.class_names")
   if len(data.class_names) > 255:
     fail("data.class_names", "at most 255 classes; 255 is the ignore label")
   if data.label_values and len(data.label_values) != len(data.class_names):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import ml_collections
 
 from segsiam_jax import parts
-from segsiam_jax.data import images, sources
+from segsiam_jax.data import images, layouts, sources
 from segsiam_jax.data.instance import (
   annotations,
   coco,
@@ -30,7 +30,12 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   image_format = images.ImageFormat(data.channels)
   if data.name == "folder":
     source = label_images.InstanceFolderSource(
-      folder, split, tuple(data.class_names), image_format, data.skip_broken
+      folder,
+      split,
+      tuple(data.class_names),
+      image_format,
+      data.skip_broken,
+      layouts.Layout(data.image_files, data.mask_files),
     )
   elif data.name == "coco":
     source = coco.CocoSource(

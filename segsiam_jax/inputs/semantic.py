@@ -5,7 +5,7 @@ import os
 
 import ml_collections
 
-from segsiam_jax.data import images
+from segsiam_jax.data import images, layouts
 from segsiam_jax.data.semantic import class_balance, rows, sources
 from segsiam_jax.inputs import Opened, named
 
@@ -15,15 +15,21 @@ _logger = logging.getLogger(__name__)
 def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   """Opens the training or the evaluation split."""
   data = config.data
+  options = sources.FolderOptions(
+    class_names=tuple(data.class_names),
+    legend=data.legend,
+    label_values=tuple(data.label_values),
+    ignore_values=tuple(data.ignore_values),
+    instances=data.masks == "instances",
+    image_format=image_format(config),
+    layout=layouts.Layout(data.image_files, data.mask_files),
+    skip_broken=data.skip_broken,
+  )
   source = sources.open_source(
     data.name,
     data.train_split if train else data.eval_split,
-    data_dir=os.path.expanduser(data.dir),
-    class_names=tuple(data.class_names),
-    label_values=tuple(data.label_values),
-    instances=data.masks == "instances",
-    image_format=image_format(config),
-    skip_broken=data.skip_broken,
+    os.path.expanduser(data.dir),
+    options,
   )
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
@@ -44,12 +50,15 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
 def complete(
   config: ml_collections.ConfigDict, source: sources.SemanticSource | None
 ) -> None:
-  """Fills in the class weights that `loss.balance` asks for.
+  """Fills in the values of classes, and the weights that `balance` asks for.
 
   Args:
     config: changed in place; `data.class_names` are known.
     source: of the training split; None to open it.
   """
+  label_values = getattr(source, "label_values", ())
+  if label_values and not config.data.legend:
+    config.data.label_values = label_values
   loss = config.loss
   if loss.balance == "none" or loss.class_weights:
     return

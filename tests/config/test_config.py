@@ -112,9 +112,15 @@ def test_missing_fields_are_named(config):
     config_lib.validate(config)
 
 
-def test_folder_needs_class_names_and_matching_values(config):
+def test_class_names_of_a_folder_match_its_values(config):
   config.data.name, config.data.dir = "folder", "somewhere"
-  with pytest.raises(UserError, match="needs the names of its classes"):
+  config_lib.validate(config)
+  config.data.label_values = (0, 1)
+  with pytest.raises(UserError, match="needs a name for each"):
+    config_lib.validate(config)
+  config.data.label_values = ()
+  config.data.class_names = ("a",)
+  with pytest.raises(UserError, match="two or more"):
     config_lib.validate(config)
   config.data.class_names = ("a", "b")
   config_lib.validate(config)

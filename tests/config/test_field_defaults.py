@@ -13,7 +13,7 @@ from segsiam_jax.data.identity.trial_plans import random_pairs
 from segsiam_jax.data.instance.rows import InstanceRows
 from segsiam_jax.data.pipeline import make_pipeline
 from segsiam_jax.data.semantic.rows import SemanticRows
-from segsiam_jax.data.semantic.sources import FolderSource
+from segsiam_jax.data.semantic.sources import FolderOptions
 from segsiam_jax.engine.checkpoint import Checkpointer
 from segsiam_jax.engine.steps import make_train_step
 from segsiam_jax.fields import (
@@ -60,7 +60,7 @@ BY_NAME: dict[str, list[tuple[str, Callable]]] = {
   ],
   "semantic": [
     ("augment", Augmentation),
-    ("data", FolderSource),
+    ("data", FolderOptions),
     ("data", SemanticRows),
     ("loss", SemanticRows),
   ],

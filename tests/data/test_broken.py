@@ -14,7 +14,7 @@ from segsiam_jax.config import default_config, validate
 from segsiam_jax.data.identity import sets
 from segsiam_jax.data.instance.coco import CocoSource
 from segsiam_jax.data.instance.label_images import InstanceFolderSource
-from segsiam_jax.data.semantic.sources import FolderSource
+from segsiam_jax.data.semantic.sources import FolderOptions, FolderSource
 from segsiam_jax.errors import UserError
 from tests import bad_inputs
 from tests.data.instance.coco_files import make_coco
@@ -37,7 +37,8 @@ def truncate(path):
 
 def opens(kind, root, skip):
   if kind == "semantic":
-    return FolderSource(str(root), "train", ("a", "b"), skip_broken=skip)
+    options = FolderOptions(("a", "b"), skip_broken=skip)
+    return FolderSource(str(root), "train", options)
   if kind == "instance":
     return InstanceFolderSource(str(root), "train", ("a",), skip_broken=skip)
   return sets.open_identities(kind, "train", str(root), skip)

@@ -9,7 +9,7 @@ from PIL import Image
 from segsiam_jax.data import decode, listing
 from segsiam_jax.data.identity import documents, image_files, lfw, pair_list
 from segsiam_jax.data.instance.label_images import InstanceFolderSource
-from segsiam_jax.data.semantic.sources import FolderSource
+from segsiam_jax.data.semantic.sources import FolderOptions, FolderSource
 from segsiam_jax.errors import UserError
 
 
@@ -59,7 +59,7 @@ def test_every_reader_lists_alike(tmp_path):
   (tmp_path / "people/folder.png").mkdir()
   save(tmp_path / "people/.ipynb_checkpoints/1.png")
   names = ("background", "object")
-  assert len(FolderSource(str(tmp_path), "train", names)) == 1
+  assert len(FolderSource(str(tmp_path), "train", FolderOptions(names))) == 1
   assert len(InstanceFolderSource(str(tmp_path), "train", ("object",))) == 1
   (tmp_path / "people/folder.png").rmdir()
   folder = image_files.open_identity_folder(str(tmp_path), "people")
@@ -77,7 +77,7 @@ def test_partners_are_found_however_letters_are_encoded(tmp_path, disk):
   save(tmp_path / f"train/images/{disk}.png")
   save(tmp_path / f"train/masks/{typed}.png", 1)
   save(tmp_path / f"train/labels/{typed}.png", 1)
-  source = FolderSource(str(tmp_path), "train", ("a", "b"))
+  source = FolderSource(str(tmp_path), "train", FolderOptions(("a", "b")))
   assert source.label(0).all()
   (tmp_path / "train/classes.csv").write_text(
     f"image,label,class\n{disk}.png,1,b\n", encoding="utf-8"
@@ -86,7 +86,7 @@ def test_partners_are_found_however_letters_are_encoded(tmp_path, disk):
   np.testing.assert_array_equal(source.annotations(0).classes, [2])
   save(tmp_path / f"train/masks/{disk}.png", 1)
   with pytest.raises(UserError, match="a second mask"):
-    FolderSource(str(tmp_path), "train", ("a", "b"))
+    FolderSource(str(tmp_path), "train", FolderOptions(("a", "b")))
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.npy", "x.tif"])
@@ -111,7 +111,9 @@ def test_names_as_long_as_file_systems_allow(tmp_path):
   for number, person in enumerate(("a", "b" * 250)):
     for image in ("0" + long[:-5] + long[-4:], long):
       save(tmp_path / "people" / person / image, 10 * number + len(image))
-  assert len(FolderSource(str(tmp_path), "train", ("a", "b"))) == 1
+  assert (
+    len(FolderSource(str(tmp_path), "train", FolderOptions(("a", "b")))) == 1
+  )
   assert len(InstanceFolderSource(str(tmp_path), "train", ("object",))) == 1
   names = [f"people/{person}/{long}" for person in ("a", "b" * 250)]
   (tmp_path / "p.csv").write_text(

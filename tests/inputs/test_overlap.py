@@ -162,7 +162,7 @@ def test_every_reader_has_keys(blobs, tmp_path):
   (tmp_path / "pages").mkdir()
   opened = [
     sources.open_source(
-      "folder", "train", data_dir=str(blobs), class_names=("a", "b")
+      "folder", "train", str(blobs), sources.FolderOptions(("a", "b"))
     ),
     TfdsInstances("digit_scenes/crowds", "test"),
     sources.open_source("digit_scenes/trimap", "test"),

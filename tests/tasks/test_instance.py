@@ -387,7 +387,6 @@ def test_drawing_names_what_it_shows():
     ("data.buckets", ("64",), "HEIGHTxWIDTH, such as '800x1344'; got '64'"),
     ("data.buckets", ("64x100",), "must be multiples of 32"),
     ("data.buckets", (), "give at least one"),
-    ("data.class_names", (), "a folder needs the names"),
     ("data.dir", "", "the folder that holds the images is needed"),
     ("eval.max_detections", 500, "returns model.max_detections = 16"),
     ("data.name", "coco/2017", "has no masks; .*'faster_rcnn' will do"),

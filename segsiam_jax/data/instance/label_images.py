@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from segsiam_jax.data import images, listing, splits
+from segsiam_jax.data import images, layouts, listing, splits
 from segsiam_jax.data.broken import Broken, suggest_skipping
 from segsiam_jax.data.folders import (
   by_stem,
   check_same_size,
-  folder_pairs,
   real_paths,
 )
 from segsiam_jax.data.instance.annotations import Annotations, Crop
@@ -49,29 +48,33 @@ class InstanceFolderSource:
     class_names: tuple[str, ...],
     image_format: images.ImageFormat | None = None,
     skip_broken: bool = False,
+    layout: layouts.Layout = layouts.USUAL,
   ):
     """Lists and checks the pairs of a split.
 
     Args:
       root: folder that holds one folder a split.
       split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
-      class_names: one name a class, without the background.
+      class_names: one name a class, without the background; () for those of
+        the split's classes.csv, or else 'object'.
       image_format: that images come in; None for that of an 8-bit file.
       skip_broken: whether pairs that cannot be used are left out; a warning
         names them.
+      layout: where images and labels are, see `layouts.find_pairs`.
 
     Raises:
       UserError: a file is missing or wrong.
     """
-    self.class_names = tuple(class_names)
-    self.category_ids = tuple(range(1, len(class_names) + 1))
     self._format = image_format
     broken = Broken(skip_broken)
-    pairs = folder_pairs(root, split, "labels", broken)
+    pairs = layouts.find_pairs(root, split, "labels", broken, layout)
     # Of two images with the same labels, scores would know only one.
     by_stem([path for path, _ in pairs], "image")
     folder = pathlib.Path(root) / splits.parse(split).name
-    self._classes = _read_classes(folder / CLASSES_FILE, self.class_names)
+    file = folder / CLASSES_FILE
+    self.class_names = tuple(class_names) or _named_in(file)
+    self.category_ids = tuple(range(1, len(self.class_names) + 1))
+    self._classes = _read_classes(file, self.class_names)
     checked = broken.good(pairs, self._check_pair)
     self.paths = [pair for pair, _ in checked]
     broken.warn(f"{root}, split {split!r}", "examples", len(self.paths))
@@ -157,6 +160,14 @@ def _objects(labels: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:
   for number, window in zip(numbers[1:], windows, strict=True):
     if window is not None:
       yield int(number), window
+
+
+def _named_in(file: pathlib.Path) -> tuple[str, ...]:
+  """The classes of a table, in alphabetical order."""
+  if not file.is_file():
+    return ("object",)
+  rows = text_files.read_table(file, _COLUMNS)
+  return tuple(sorted({row["class"] for _, row in rows}))
 
 
 def _read_classes(

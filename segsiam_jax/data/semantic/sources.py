@@ -3,24 +3,21 @@
 import io
 import logging
 import pathlib
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from segsiam_jax import parts
-from segsiam_jax.data import images, sources
+from segsiam_jax.data import images, layouts, sources
 from segsiam_jax.data.broken import Broken, suggest_skipping
-from segsiam_jax.data.folders import check_same_size, folder_pairs, real_paths
-from segsiam_jax.data.semantic import adapters
+from segsiam_jax.data.folders import check_same_size, real_paths
+from segsiam_jax.data.semantic import adapters, legend
 from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.data_sets import SEMANTIC
 
 _logger = logging.getLogger(__name__)
-
-# Mask values that `label_values` does not name.
-_STRAY = -1
 
 
 class SemanticSource(sources.Source, Protocol):
@@ -87,6 +84,38 @@ class TfdsSource:
     return label
 
 
+class FolderOptions(NamedTuple):
+  """How a folder is read.
+
+  Attributes:
+    class_names: one name a class; () for those of the legend, of a file
+      `classes.txt` in the folder, or else the values that the masks have.
+    legend: of masks in other values or colours, see `legend.read_legend`; ''
+      for class indices.
+    label_values: the mask value of each class where that is not its index,
+      such as (0, 255) for black and white masks; () for class indices.
+    ignore_values: mask values to ignore, besides 255.
+    instances: see `FolderSource`.
+    image_format: that images come in, which has to suit them; None for that of
+      an 8-bit file. Of volumes, masks have slices, too.
+    layout: where images and masks are, see `layouts.find_pairs`.
+    skip_broken: whether pairs that cannot be used are left out; a warning names
+      them.
+  """
+
+  class_names: tuple[str, ...] = ()
+  legend: str = ""
+  label_values: tuple[int, ...] = ()
+  ignore_values: tuple[int, ...] = ()
+  instances: bool = False
+  image_format: images.ImageFormat | None = None
+  layout: layouts.Layout = layouts.USUAL
+  skip_broken: bool = False
+
+
+_NO_OPTIONS = FolderOptions()
+
+
 class FolderSource:
   """`ROOT/images/NAME.*` with `ROOT/masks/NAME.*`, matched by name.
 
@@ -94,7 +123,7 @@ class FolderSource:
   `ROOT/labels/NAME.*` instead and hold a number for every object, below 2^31:
   class 1 is any object, and examples have their `instances`. Every pair is
   checked when the source is opened, so that training does not stop at a bad
-  file.
+  file. `layouts` says where else images and masks may be.
 
   Attributes:
     class_names: one name a class, by index.
@@ -103,46 +132,28 @@ class FolderSource:
     pixels: (K,) int64, of each class in all masks.
   """
 
-  def __init__(
-    self,
-    root: str,
-    split: str,
-    class_names: tuple[str, ...],
-    label_values: tuple[int, ...] = (),
-    instances: bool = False,
-    image_format: images.ImageFormat | None = None,
-    skip_broken: bool = False,
-  ):
+  def __init__(self, root: str, split: str, options: FolderOptions):
     """Lists and checks the pairs of a split.
 
     Args:
-      root: folder that holds one folder a split.
+      root: the data set's folder.
       split: 'NAME', 'NAME[a:b]' with a and b counts or percentages as in TFDS.
-      class_names: one name a class.
-      label_values: the mask value of each class where that is not its index,
-        such as (0, 255) for black and white masks; () for class indices.
-      instances: see above.
-      image_format: that images come in, which has to suit them; None for that
-        of an 8-bit file. Of volumes, masks have slices, too.
-      skip_broken: whether pairs that cannot be used are left out; a warning
-        names them.
+      options: how it is read.
     """
-    self._instances = instances
-    self._format = image_format
-    self._rank = 2 if image_format is None else image_format.rank
-    self.class_names = tuple(class_names)
-    self._to_index = None
-    if label_values:
-      self._to_index = np.full(256, _STRAY, np.int16)
-      self._to_index[255] = adapters.IGNORE_LABEL
-      self._to_index[list(label_values)] = np.arange(len(label_values))
-    broken = Broken(skip_broken)
+    self._options, self._format = options, options.image_format
+    self._rank = 2 if self._format is None else self._format.rank
+    broken = Broken(options.skip_broken)
     pairs = self._pairs(root, split, broken)
+    self._legend = self._legend_of(root, pairs)
+    self.class_names = tuple(options.class_names)
+    if self._legend is not None:
+      self.class_names = self._legend.class_names
     counted = broken.good(pairs, self._check_pair)
     self.paths = [pair for pair, _ in counted]
     broken.warn(f"{root}, split {split!r}", "examples", len(self.paths))
     self.ids = tuple(image.name for image, _ in self.paths)
-    self._tally(counted, checks_white=not (label_values or instances))
+    indices = self._legend is None and not options.instances
+    self._tally(counted, checks_white=indices)
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -151,7 +162,7 @@ class FolderSource:
     image_path, mask_path = self.paths[index]
     with suggest_skipping():
       example = {"image": images.read_as(image_path, self._format)}
-      if self._instances:
+      if self._options.instances:
         example["instances"] = images.read_instances(mask_path, self._rank)
       return example | {"label": self._read_label(mask_path)}
 
@@ -166,22 +177,41 @@ class FolderSource:
   def _pairs(
     self, root: str, split: str, broken: Broken
   ) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    kind = "labels" if self._instances else "masks"
-    return folder_pairs(root, split, kind, broken)
+    kind = "labels" if self._options.instances else "masks"
+    return layouts.find_pairs(root, split, kind, broken, self._options.layout)
+
+  def _legend_of(
+    self, root: str, pairs: Sequence[tuple[pathlib.Path, pathlib.Path]]
+  ) -> legend.Legend | None:
+    """What mask values mean; None if they are class indices."""
+    options = self._options
+    if options.legend:
+      return legend.read_legend(options.legend)
+    if options.instances:
+      return None
+    if not options.class_names:
+      masks = [mask for _, mask in pairs]
+      return legend.of_masks(root, masks, options.ignore_values, self._rank)
+    if options.label_values or options.ignore_values:
+      return legend.of_values(
+        options.class_names, options.label_values, options.ignore_values
+      )
+    return None
+
+  @property
+  def label_values(self) -> tuple[int, ...]:
+    """The mask value of each class where values were found, else as given."""
+    if self._legend is None or self._options.legend:
+      return self._options.label_values
+    return self._legend.class_values()
 
   def _read_label(self, path: pathlib.Path) -> np.ndarray:
-    if self._instances:
+    if self._options.instances:
       objects = images.read_instances(path, self._rank) > 0
       return objects.astype(np.uint8)
-    label = values = images.read_label(path, self._rank)
-    if self._to_index is not None:
-      label = self._to_index[values]
-      if (label == _STRAY).any():
-        stray = np.unique(values[label == _STRAY])
-        raise UserError(
-          f"{path}: values {_listed(stray)} are not in config.data.label_values"
-        )
-      label = label.astype(np.uint8)
+    if self._legend is not None:
+      return self._legend.read(path, self._rank)
+    label = images.read_label(path, self._rank)
     check_label(label, len(self.class_names), str(path))
     return label
 
@@ -271,13 +301,8 @@ class Subset:
 def open_source(
   name: str,
   split: str,
-  *,
   data_dir: str = "",
-  class_names: tuple[str, ...] = (),
-  label_values: tuple[int, ...] = (),
-  instances: bool = False,
-  image_format: images.ImageFormat | None = None,
-  skip_broken: bool = False,
+  options: FolderOptions = _NO_OPTIONS,
 ) -> SemanticSource:
   """The source called `name`, a key of `data_sets.SEMANTIC`.
 
@@ -285,26 +310,13 @@ def open_source(
     name: which data set.
     split: see `TfdsSource` and `FolderSource`.
     data_dir: the folder, or where TFDS keeps its data ('' for its default).
-    class_names: of a folder.
-    label_values: of a folder.
-    instances: of a folder.
-    image_format: of a folder.
-    skip_broken: whether examples that cannot be used are left out; a warning
-      names them. Of TFDS none are.
+    options: of a folder; `skip_broken` counts for all sets of files.
   """
   if name == "folder":
-    return FolderSource(
-      data_dir,
-      split,
-      class_names,
-      label_values,
-      instances,
-      image_format,
-      skip_broken,
-    )
+    return FolderSource(data_dir, split, options)
   reader = SEMANTIC[name].open
   if reader:
-    return parts.load(reader)(data_dir, split, skip_broken)
+    return parts.load(reader)(data_dir, split, options.skip_broken)
   return TfdsSource(name, split, data_dir or None)
 
 

@@ -12,7 +12,7 @@ import pathlib
 
 from segsiam_jax.data import splits
 from segsiam_jax.data.broken import Broken
-from segsiam_jax.data.semantic.sources import FolderSource
+from segsiam_jax.data.semantic.sources import FolderOptions, FolderSource
 from segsiam_jax.errors import UserError
 from segsiam_jax.files import text_files
 
@@ -71,4 +71,5 @@ def open_voc(folder: str, split: str, skip_broken: bool) -> VocSource:
   Raises:
     UserError: something is missing or wrong with the data.
   """
-  return VocSource(folder, split, CLASSES, skip_broken=skip_broken)
+  options = FolderOptions(CLASSES, skip_broken=skip_broken)
+  return VocSource(folder, split, options)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from segsiam_jax.data.semantic.rows import SemanticRows, connected_parts
-from segsiam_jax.data.semantic.sources import FolderSource
+from segsiam_jax.data.semantic.sources import FolderOptions, FolderSource
 from segsiam_jax.errors import UserError
 from segsiam_jax.losses import unet_weight_map
 
@@ -108,13 +108,15 @@ def test_a_folder_of_instances(tmp_path):
   )
   Image.fromarray(ids).save(tmp_path / "train/labels/a.png")
   source = FolderSource(
-    str(tmp_path), "train", ("background", "cell"), instances=True
+    str(tmp_path),
+    "train",
+    FolderOptions(("background", "cell"), instances=True),
   )
   got = source[0]
   assert (got["instances"] == ids).all()
   assert (got["label"] == (ids > 0)).all()
   with pytest.raises(UserError, match="masks"):
-    FolderSource(str(tmp_path), "train", ("background", "cell"))
+    FolderSource(str(tmp_path), "train", FolderOptions(("background", "cell")))
 
 
 def test_crops_of_volumes_lie_anywhere_along_every_axis(rng):

@@ -23,7 +23,9 @@ def folder(blobs, tmp_path):
 
 def open_folder(root, split="train", **options):
   options = {"class_names": CLASSES} | options
-  return sources.open_source("folder", split, data_dir=str(root), **options)
+  return sources.open_source(
+    "folder", split, str(root), sources.FolderOptions(**options)
+  )
 
 
 def test_reads_pairs_in_order(folder):
@@ -176,9 +178,12 @@ def test_bad_folders_are_named(folder, spoil, message):
   assert "\n" not in str(caught.value)
 
 
-def test_forgotten_split_folder_is_explained(folder):
-  with pytest.raises(UserError, match=r"so set config\.data\.dir="):
-    open_folder(folder / "train")
+def test_a_folder_without_splits_is_divided(folder):
+  train, test = (
+    open_folder(folder / "train", split) for split in ("train", "test")
+  )
+  assert len(train) == 10 and len(test) == 2
+  assert not set(train.ids) & set(test.ids)
 
 
 def test_split_syntax_and_empty_parts(folder):
