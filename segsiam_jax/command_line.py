@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import absl.logging
@@ -59,6 +59,17 @@ def say(line: str) -> None:
   """Prints a line on stderr, which may be closed or full."""
   with contextlib.suppress(OSError):
     print(line, file=sys.stderr, flush=True)
+
+
+def show(lines: Iterable[str]) -> None:
+  """Prints lines on stdout, which a pager may close before the last."""
+  try:
+    for line in lines:
+      print(line)
+    sys.stdout.flush()
+  except BrokenPipeError:
+    # Nothing is left to say, at the end of the program either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(function: Callable[[], None], argv: list[str]) -> None:

@@ -17,6 +17,7 @@ from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError, nearest
 from segsiam_jax.fields import tasks
 from segsiam_jax.files import paths
+from segsiam_jax.inputs import plan
 from segsiam_jax.metrics.base import Mean, compute_all, merge_all, widen
 from segsiam_jax.report import overlays, writers
 from segsiam_jax.tasks.base import HostMetrics, Task
@@ -229,6 +230,7 @@ def evaluate(
   best = (config.train.best_metric, config.train.best_mode)
   folder = checkpoint.find(workdir, which, *best)
   paths.make_writable("--workdir", workdir, jax.process_index())
+  config = plan.planned(config, workdir)
   data = inputs.open_inputs(config, train=False)
   trained = of_workdir.read(workdir)
   learned = trained.data.get("class_names", ()) if trained else ()

@@ -23,7 +23,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _MODE = flags.DEFINE_enum(
-  "mode", "train", ["train", "eval", "predict"], "What to do."
+  "mode",
+  "train",
+  ["train", "eval", "predict", "check", "fields"],
+  "What to do; 'check' reads the data and writes a config that suits them, "
+  "'fields' lists what a config may set.",
 )
 _INPUT = flags.DEFINE_list("input", [], "predict: image files or folders.")
 _OUTPUT = flags.DEFINE_string(
@@ -38,14 +42,19 @@ _PROFILE = flags.DEFINE_list(
 
 
 def _run() -> None:
-  from segsiam_jax.config import of_workdir, validate
+  from segsiam_jax.config import of_workdir, reference, validate
 
+  config, profile = _CONFIG.value, None
+  if _MODE.value == "fields":
+    if config is None:
+      raise UserError("--config: name a config file, such as configs/X.py")
+    command_line.show(reference.lines(config))
+    return
   if not _WORKDIR.value:
     raise UserError("--workdir: name a folder for the run")
-  config, profile = _CONFIG.value, None
   if config is not None:
     validate(config)
-  elif _MODE.value == "train":
+  elif _MODE.value in ("train", "check"):
     raise UserError("--config: name a config file, such as configs/X.py")
   else:
     config = of_workdir.get_config(_WORKDIR.value)
@@ -54,22 +63,24 @@ def _run() -> None:
       first, last = map(int, _PROFILE.value)
     except ValueError:
       raise UserError("--profile: give two steps, such as 10,20") from None
-    if not 1 <= first <= min(last, config.train.num_steps):
+    if not 1 <= first <= last:
       raise UserError(
-        f"--profile={first},{last}: expected a first and a last step, of the "
-        f"config.train.num_steps = {config.train.num_steps} of the run"
+        f"--profile={first},{last}: expected a first and a last step"
       )
     profile = (first, last)
 
   # Only now what takes seconds to import: a mistake is told at once.
   try:
-    from segsiam_jax import evaluate, predict, train
+    from segsiam_jax import check, evaluate, predict, train
     from segsiam_jax.engine import distributed, runtime
   except ValueError as error:  # JAX reads its variables when it is imported.
     raise UserError(
       f"{first_line(error)}; fix or unset the variable of the environment"
     ) from error
 
+  if _MODE.value == "check":
+    check.check(config, _WORKDIR.value)
+    return
   runtime.enable_compilation_cache()
   with distributed.joined():
     if _MODE.value == "train":

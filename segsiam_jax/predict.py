@@ -10,6 +10,7 @@ from segsiam_jax.engine import checkpoint
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import tasks
 from segsiam_jax.files import paths
+from segsiam_jax.inputs import plan
 from segsiam_jax.prediction import files as files_lib
 from segsiam_jax.prediction.output import Output
 
@@ -40,6 +41,7 @@ def predict(
       same. Or a file that no prediction wrote would be overwritten; then
       nothing is done.
   """
+  config = plan.planned(config, workdir)
   of_task = tasks.find(config.task)
   if not of_task.predict_files:
     raise UserError(

@@ -21,12 +21,14 @@ from segsiam_jax.engine import (
   runtime,
   steps,
 )
+from segsiam_jax.engine.patience import Patience
 from segsiam_jax.engine.state import TrainState, create_state, make_optimizer
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.files import paths
+from segsiam_jax.inputs import plan
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
-from segsiam_jax.report import writers
+from segsiam_jax.report import metrics_log, writers
 from segsiam_jax.tasks.base import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -81,12 +83,13 @@ def _train(
   preemption: runtime.Preemption,
 ) -> TrainState:
   """See `train_and_evaluate`."""
-  settings = config.train
-  total = settings.num_steps
   initial.check(config, workdir)
+  config = plan.planned(config, workdir)
   train_data = inputs.open_inputs(config, train=True)
   source = train_data.source
-  config = inputs.of_training(config, source)
+  config = runs.in_steps(inputs.of_training(config, source), len(source))
+  settings = config.train
+  total = settings.num_steps
   eval_data = inputs.open_inputs(config, train=False)
   inputs.check_together(config, train_data, eval_data)
   before = runs.check_same_run(config, workdir)
@@ -157,6 +160,9 @@ def _train(
     )
     if restored is not None:
       writer.event("resumed at step %d of %d", start, total)
+    best = (settings.best_metric, settings.best_mode)
+    lines = metrics_log.read(paths.resolve(workdir)) if start else ()
+    patience = Patience(settings.patience, *best, lines)
 
     def evaluate(step: int) -> dict[str, float] | None:
       """Metrics, written down; None if it was told to stop meanwhile."""
@@ -176,6 +182,7 @@ def _train(
       result.show(writer, step)
       # Last: an evaluation is done when the checkpoint knows it.
       saved.record(step, result.metrics)
+      patience.add(step, result.metrics)
       return result.metrics
 
     def log(step: int, metrics: Metrics, bad: jax.Array) -> None:
@@ -228,7 +235,8 @@ def _train(
       if not evaluated and evaluate(start) is None:
         raise preemption.stop(f"step {start}")
       clock = writers.Clock(settings.batch_size)
-      for step in _traced(range(start + 1, total + 1), profile, workdir):
+      last = start if patience.ended else total
+      for step in _traced(range(start + 1, last + 1), profile, workdir):
         batch = runtime.to_global(read(step), mesh, config.backend)
         state, metrics = train_step(state, batch)
         iterator = between.after(step, state, iterator, saved)
@@ -256,8 +264,12 @@ def _train(
         if (stops and step < total) or (saves and evaluates):
           saved.wait()
           raise preemption.stop(f"step {step}")
+        if patience.ended:
+          break
       saved.wait()
-      if start == total:
+      if patience.ended:
+        writer.event("ended: %s", patience.ended)
+      elif start == total:
         writer.event("already at step %d of %d: nothing to do", start, total)
     except Exception as error:
       distributed.leave_if_lost(error)

@@ -25,7 +25,7 @@ LAYERS = (
   ("engine",),
   ("inputs",),
   ("prediction",),
-  ("evaluate", "predict"),
+  ("check", "evaluate", "predict"),
   ("train",),
   ("main", "compare"),
 )

@@ -6,6 +6,7 @@ list of images, a table without its columns) is always an error.
 """
 
 import contextlib
+import contextvars
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
@@ -26,6 +27,22 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+_collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
+  "collected", default=None
+)
+
+
+@contextlib.contextmanager
+def collect() -> Iterator[list[str]]:
+  """Gathers all complaints about what is left out while it is open."""
+  complaints: list[str] = []
+  token = _collected.set(complaints)
+  try:
+    yield complaints
+  finally:
+    _collected.reset(token)
+
+
 class Broken:
   """The complaints about what is left out.
 
@@ -42,6 +59,9 @@ class Broken:
     if not self.skip:
       raise UserError(f"{complaint}; {HINT}")
     self._complaints.append(str(complaint))
+    collected = _collected.get()
+    if collected is not None:
+      collected.append(str(complaint))
 
   @property
   def count(self) -> int:
@@ -59,7 +79,7 @@ class Broken:
     Raises:
       UserError: none is left.
     """
-    if not self.count:
+    if not self.count or (left and _collected.get() is not None):
       return
     if not left:
       raise UserError(

@@ -32,11 +32,11 @@ def folder_pairs(
   """
   wanted = splits.parse(split)
   folder = pathlib.Path(root) / wanted.name
-  if not folder.is_dir() and (pathlib.Path(root) / "images").is_dir():
+  if not folder.is_dir():
     raise UserError(
-      f"{folder}: no such folder; the images are in {root}/images, so set "
-      f"config.data.dir={pathlib.Path(root).parent} and the split to "
-      f"{pathlib.Path(root).name!r}"
+      f"{folder / 'images'}: no such folder; fix config.data.dir or the "
+      "name of the split, or set config.data.dir to a folder of images/ and "
+      f"{kind}/, of which a fifth is held out"
     )
   pairs = wanted.part(_pairs(folder, kind, broken))
   if not pairs:

@@ -5,12 +5,13 @@ folder: `{split}` is the split's name, `**` any folders, `*` the name that an
 image and its mask share. Folders and name together make a pair.
 """
 
+import functools
 import hashlib
 import logging
 import pathlib
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from segsiam_jax.data import listing, splits
 from segsiam_jax.data.broken import Broken
@@ -50,7 +51,11 @@ LAYOUTS = (
 USUAL = Layout("", "")
 # Of a folder without splits: the share of examples that is held out.
 _HELD_OUT = 0.2
-_TRAINING, _EVALUATION = ("train",), ("test", "val", "validation")
+_TRAINING, _EVALUATION = ("train",), ("test", "val", "valid", "validation")
+
+
+def _name(pair: Pair) -> str:
+  return pair[0].name
 
 
 def find_pairs(
@@ -80,11 +85,13 @@ def find_pairs(
   """
   wanted = splits.parse(split)
   folder = pathlib.Path(root)
+  wanted = wanted._replace(name=_name_on_disk(folder, wanted.name))
+  split = split.replace(splits.parse(split).name, wanted.name, 1)
   table = folder / f"{wanted.name}.csv"
   if layout.images:
     pairs = _checked(_match(folder, layout, wanted.name), layout, root, broken)
     if "{split}" not in layout.images:
-      pairs = _held_out(pairs, wanted.name, root)
+      pairs = held_out(pairs, wanted.name, root, _name)
   elif table.is_file():
     pairs = _listed(table, broken)
   elif _is_usual(folder / wanted.name, kind):
@@ -95,16 +102,40 @@ def find_pairs(
       return folder_pairs(root, split, kind, broken)
     layout, matches = found
     pairs = _checked(matches, layout, root, broken)
-    _logger.info(
-      "%s, split %r: %d images like %s, masks like %s",
-      *(root, split, len(pairs), layout.images, layout.masks),
-    )
     if "{split}" not in layout.images:
-      pairs = _held_out(pairs, wanted.name, root)
+      pairs = held_out(pairs, wanted.name, root, _name)
+    _say_layout(root, split, len(pairs), layout)
   chosen = wanted.part(pairs)
   if not chosen:
     raise UserError(f"{root}: split {split!r} selects no images")
   return chosen
+
+
+def _name_on_disk(folder: pathlib.Path, name: str) -> str:
+  """Another name of the evaluation split, where only that is there."""
+  if name not in _EVALUATION or not folder.is_dir():
+    return name
+  inside = {path.stem for path in folder.iterdir()}
+  inside |= {p.name for path in _folders(folder) for p in _folders(path)}
+  if name in inside:
+    return name
+  found = [other for other in _EVALUATION if other in inside]
+  if found:
+    _logger.info("%s: split %r is %r here", folder, name, found[0])
+  return found[0] if found else name
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+  return [path for path in folder.iterdir() if path.is_dir()]
+
+
+@functools.cache
+def _say_layout(root: str, split: str, count: int, layout: Layout) -> None:
+  """Once, however often a split is opened."""
+  _logger.info(
+    "%s, split %r: %d images like %s, masks like %s",
+    *(root, split, count, layout.images, layout.masks),
+  )
 
 
 def _is_usual(folder: pathlib.Path, kind: str) -> bool:
@@ -205,10 +236,25 @@ def _checked(
   return sorted(pairs)
 
 
-def _held_out(pairs: list[Pair], split: str, root: str) -> list[Pair]:
-  """The part of a folder without splits that a split is."""
+_Item = TypeVar("_Item")
+
+
+def held_out(
+  items: list[_Item], split: str, root: str, name: Callable[[_Item], str]
+) -> list[_Item]:
+  """The part of a folder without splits that a split is.
+
+  Args:
+    items: in their order.
+    split: 'train', 'test' (also called 'val' or 'validation') or 'all'.
+    root: the folder, for messages.
+    name: of an item; a hash of it decides.
+
+  Raises:
+    UserError: it is another split.
+  """
   if split == "all":
-    return pairs
+    return items
   if split not in (*_TRAINING, *_EVALUATION):
     raise UserError(
       f"{root}: has no folders of splits, so that split {split!r} means "
@@ -216,12 +262,12 @@ def _held_out(pairs: list[Pair], split: str, root: str) -> list[Pair]:
       "'all[:80%]'"
     )
 
-  def order(pair: Pair) -> bytes:
-    return hashlib.sha256(pair[0].name.encode("utf-8", "replace")).digest()
+  def order(item: _Item) -> bytes:
+    return hashlib.sha256(name(item).encode("utf-8", "replace")).digest()
 
-  count = max(1, round(_HELD_OUT * len(pairs)))
-  test = set(sorted(pairs, key=order)[:count])
-  return [pair for pair in pairs if (pair in test) == (split in _EVALUATION)]
+  count = max(1, round(_HELD_OUT * len(items)))
+  test = set(sorted(items, key=order)[:count])
+  return [item for item in items if (item in test) == (split in _EVALUATION)]
 
 
 def _listed(table: pathlib.Path, broken: Broken) -> list[Pair]:

@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 EXTENSIONS = (
   *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"),
-  ".npy",
+  *(".gif", ".pbm", ".pgm", ".ppm", ".npy"),
 )
 # Of images that Pillow does not know, either.
 _OTHER_IMAGES = (".heic", ".svg", ".dcm", ".nii", ".czi", ".nd2", ".exr")

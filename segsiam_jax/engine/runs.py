@@ -22,6 +22,9 @@ from segsiam_jax.tasks.base import PyTree, Task
 
 _logger = logging.getLogger(__name__)
 
+# Steps between evaluations and checkpoints of small sets' epochs.
+_FEWEST_BETWEEN = 50
+
 # What a run is: a workdir does not change these. The data position in a
 # checkpoint would mean other examples, or the arrays would not fit.
 _IDENTITY = (
@@ -39,6 +42,34 @@ _IDENTITY = (
   "train.batch_size",
   "optimizer.name",
 )
+
+
+def in_steps(
+  config: ml_collections.ConfigDict, examples: int
+) -> ml_collections.ConfigDict:
+  """A copy whose epochs and fractions are steps.
+
+  Args:
+    config: of the run.
+    examples: of the training split.
+  """
+  config = config.copy_and_resolve_references()
+  train, optimizer = config.train, config.optimizer
+  epoch = max(_FEWEST_BETWEEN, round(examples / train.batch_size))
+  if train.epochs:
+    steps_of_all = train.epochs * examples / train.batch_size
+    train.num_steps = max(1, round(steps_of_all))
+  for name in ("eval_every", "checkpoint_every"):
+    train[name] = train[name] or epoch
+  if optimizer.warmup_fraction:
+    share = optimizer.warmup_fraction * train.num_steps
+    optimizer.warmup_steps = min(round(share), train.num_steps - 1)
+  if optimizer.warmup_steps >= train.num_steps:
+    raise UserError(
+      f"config.optimizer.warmup_steps = {optimizer.warmup_steps}: not below "
+      f"the {train.num_steps} steps of config.train.epochs = {train.epochs}"
+    )
+  return config
 
 
 def make_task(

@@ -51,6 +51,15 @@ FIELDS: dict[str, Field] = {
   "train.batch_size": Field(8, "images per step, over all devices", within(1)),
   "train.eval_batch_size": Field(8, "the same in evaluation", within(1)),
   "train.num_steps": Field(1000, "total number of optimizer steps", within(1)),
+  "train.epochs": Field(
+    0.0, "the same in epochs; 0 for train.num_steps", within(0, 10**6)
+  ),
+  "train.patience": Field(
+    0,
+    "evaluations without a better train.best_metric after which the run ends; "
+    "0 for never",
+    within(0),
+  ),
   "train.grad_accum": Field(
     1,
     "micro-batches per batch; batch norm sees one at a time",
@@ -63,8 +72,16 @@ FIELDS: dict[str, Field] = {
     within(0, 0.999999),
   ),
   "train.log_every": Field(50, "steps between log lines", within(1)),
-  "train.eval_every": Field(500, "steps between evaluations", within(1)),
-  "train.checkpoint_every": Field(500, "steps between checkpoints", within(1)),
+  "train.eval_every": Field(
+    500,
+    "steps between evaluations; 0 for an epoch, or 50 if it is shorter",
+    within(0),
+  ),
+  "train.checkpoint_every": Field(
+    500,
+    "steps between checkpoints; 0 for an epoch, or 50 if it is shorter",
+    within(0),
+  ),
   "train.keep": Field(2, "number of latest checkpoints to keep", within(1)),
   "train.best_metric": Field(
     "", "evaluation metric that chooses the best checkpoint"
@@ -108,6 +125,9 @@ FIELDS: dict[str, Field] = {
     one_of("constant", "cosine", "polynomial", "step"),
   ),
   "optimizer.warmup_steps": Field(0, "steps of linear warm-up", within(0)),
+  "optimizer.warmup_fraction": Field(
+    0.0, "the same as a share of all steps; 0 for warmup_steps", within(0, 0.9)
+  ),
   "optimizer.end_factor": Field(
     0.0, "last rate over peak rate, for cosine and polynomial", within(0, 1)
   ),
@@ -123,6 +143,11 @@ FIELDS: dict[str, Field] = {
     "train", "training split, such as 'train' or 'train[:80%]'"
   ),
   "data.eval_split": Field("test", "evaluation split"),
+  "data.auto": Field(
+    False,
+    "choose what has its default by the training images: size, channels, bits, "
+    "mean and std",
+  ),
   "data.allow_overlap": Field(
     False, "allow examples in both the training and the evaluation split"
   ),
@@ -155,7 +180,10 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     )
   if train.batch_size % train.grad_accum:
     fail("train.grad_accum", f"does not divide batch_size {train.batch_size}")
-  if config.optimizer.warmup_steps >= train.num_steps:
+  if train.patience and not train.best_metric:
+    fail("train.patience", "needs config.train.best_metric")
+  timed = train.epochs or config.optimizer.warmup_fraction
+  if config.optimizer.warmup_steps >= train.num_steps and not timed:
     fail(
       "optimizer.warmup_steps",
       f"not below train.num_steps = {train.num_steps}",

@@ -17,6 +17,13 @@ class TaskParts(NamedTuple):
       `predict.predict`; '' if it predicts no files.
     complete: (config, training source or None) fills in what the training
       data say, such as class weights; '' for nothing but the class names.
+    choose: (config) -> values of `data` fields that suit the training data, see
+      `inputs.plan`; '' for none.
+    describe: (config, source, train) -> lines about a split, and lines about
+      what is odd, for `--mode=check`; '' for none.
+    suit: (config, training source) -> more values of `data` fields, as `choose`
+      gives them, that need the whole split; it may set others in place. '' for
+      none.
     check_splits: (config, training source, evaluation source) raises
       `UserError` if they do not go together; '' for splits that share examples
       alone.
@@ -32,6 +39,9 @@ class TaskParts(NamedTuple):
   open_split: str
   predict_files: str = ""
   complete: str = ""
+  choose: str = ""
+  describe: str = ""
+  suit: str = ""
   check_splits: str = ""
   check_classes: str = ""
   host_metrics: str = ""
@@ -45,6 +55,9 @@ TASKS: dict[str, TaskParts] = {
     open_split="segsiam_jax.inputs.semantic:open_split",
     predict_files="segsiam_jax.prediction.semantic:predict_files",
     complete="segsiam_jax.inputs.semantic:complete",
+    choose="segsiam_jax.inputs.semantic:choose",
+    describe="segsiam_jax.inputs.semantic:describe",
+    suit="segsiam_jax.inputs.semantic:suit",
     host_metrics="segsiam_jax.prediction.labels:host_metrics",
   ),
   "instance": TaskParts(
@@ -53,6 +66,9 @@ TASKS: dict[str, TaskParts] = {
     open_split="segsiam_jax.inputs.instance:open_split",
     predict_files="segsiam_jax.prediction.instance:predict_files",
     complete="segsiam_jax.inputs.instance:complete",
+    choose="segsiam_jax.inputs.instance:choose",
+    describe="segsiam_jax.inputs.instance:describe",
+    suit="segsiam_jax.inputs.instance:suit",
     check_classes="segsiam_jax.inputs.instance:check_classes",
   ),
   "siamese": TaskParts(
@@ -60,6 +76,8 @@ TASKS: dict[str, TaskParts] = {
     make_task="segsiam_jax.tasks.siamese:make_task",
     open_split="segsiam_jax.inputs.siamese:open_split",
     predict_files="segsiam_jax.prediction.siamese:predict_files",
+    choose="segsiam_jax.inputs.siamese:choose",
+    describe="segsiam_jax.inputs.siamese:describe",
     check_splits="segsiam_jax.inputs.siamese:check_splits",
     hooks="segsiam_jax.inputs.hard_negatives:Miner",
   ),

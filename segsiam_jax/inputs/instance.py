@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
+import numpy as np
 
 from segsiam_jax import parts
 from segsiam_jax.data import images, layouts, sources
@@ -17,7 +19,7 @@ from segsiam_jax.data.instance import (
 from segsiam_jax.errors import UserError, listed
 from segsiam_jax.fields.data_sets import INSTANCE
 from segsiam_jax.fields.instance import canvas
-from segsiam_jax.inputs import Opened, named
+from segsiam_jax.inputs import Opened, named, plan
 
 
 def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
@@ -78,6 +80,80 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   buckets = data.buckets if train else data.eval_buckets or data.buckets
   canvases = [canvas(bucket) for bucket in buckets]
   return Opened(source, rows.bucketed(of_image, source, canvases))
+
+
+def choose(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """See `TaskParts.choose`."""
+  files = plan.files_of(open_split(config, True).source.keys())
+  if not files:
+    return {}
+  found = plan.survey(files)
+  crop = "x".join(map(str, plan.crop_size(found.sizes)))
+  return plan.pixel_choices(found) | {
+    "buckets": (crop,),
+    "eval_buckets": plan.canvases(found.sizes),
+  }
+
+
+def describe(
+  config: ml_collections.ConfigDict, source: sources.Source, train: bool
+) -> tuple[list[str], list[str]]:
+  """See `TaskParts.describe`."""
+  counts, boxes, classes = _objects(source)
+  sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
+  lines = [
+    f"objects per image: {_spread(counts)}",
+    f"side of an object, sqrt(width * height) in pixels: {_spread(sides)}",
+  ]
+  names = source.class_names
+  of_class = np.bincount(classes, minlength=len(names) + 1)[1:]
+  shown = [f"{k} {v}" for k, v in zip(names, of_class.tolist(), strict=True)]
+  lines.append("objects: " + ", ".join(shown))
+  odd = []
+  if not counts.all():
+    odd.append(f"{np.count_nonzero(counts == 0)} images have no object")
+  most = config.data.max_objects
+  if train and counts.max() > most:
+    over = np.count_nonzero(counts > most)
+    odd.append(f"{over} images have more objects than max_objects = {most}")
+  return lines, odd
+
+
+def suit(
+  config: ml_collections.ConfigDict, source: sources.Source
+) -> dict[str, Any]:
+  """See `TaskParts.suit`; anchors are of the model, and set in place."""
+  counts, boxes, _ = _objects(source)
+  widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
+  sides, ratios = np.sqrt(widths * heights), heights / np.maximum(widths, 1e-6)
+  if len(sides):
+    low, high = np.percentile(sides, (5, 95))
+    sizes = np.geomspace(max(4.0, low), max(8.0, high), 5)
+    kind = type(config.model.anchor_sizes[0])
+    config.model.anchor_sizes = tuple(kind(round(size)) for size in sizes)
+    shapes = np.percentile(ratios, (15, 50, 85))
+    config.model.aspect_ratios = tuple(round(float(r), 2) for r in shapes)
+  return {"max_objects": max(8, int(np.ceil(counts.max() / 8)) * 8)}
+
+
+def _objects(
+  source: sources.Source,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """How many objects each image has, and boxes and classes of all of them."""
+  found = [source.annotations(index) for index in range(len(source))]
+  return (
+    np.array([len(each.boxes) for each in found]),
+    np.concatenate([each.boxes for each in found]),
+    np.concatenate([each.classes for each in found]),
+  )
+
+
+def _spread(values: np.ndarray) -> str:
+  """The least, the median and the most of numbers."""
+  if not len(values):
+    return "none"
+  low, middle, high = np.percentile(values, (0, 50, 100))
+  return f"{low:.4g} to {high:.4g}, median {middle:.4g}"
 
 
 def complete(

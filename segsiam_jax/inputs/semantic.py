@@ -2,14 +2,19 @@
 
 import logging
 import os
+from typing import Any
 
 import ml_collections
 
 from segsiam_jax.data import images, layouts
+from segsiam_jax.data.broken import Broken
 from segsiam_jax.data.semantic import class_balance, rows, sources
-from segsiam_jax.inputs import Opened, named
+from segsiam_jax.inputs import Opened, named, plan
 
 _logger = logging.getLogger(__name__)
+
+# How much more frequent one class must be for `suit` to weigh them.
+_IMBALANCED = 10
 
 
 def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
@@ -74,6 +79,68 @@ def complete(
       for name, weight in named_weights
     ),
   )
+
+
+def choose(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """See `TaskParts.choose`."""
+  data, rank = config.data, len(config.data.image_size)
+  if data.name == "folder":
+    kind = "labels" if data.masks == "instances" else "masks"
+    layout = layouts.Layout(data.image_files, data.mask_files)
+    pairs = layouts.find_pairs(
+      os.path.expanduser(data.dir),
+      data.train_split,
+      kind,
+      Broken(skip=True),
+      layout,
+    )
+    files = [image for image, _ in pairs]
+  else:
+    files = plan.files_of(open_split(config, True).source.keys())
+  if not files:
+    return {}
+  found = plan.survey(files, rank)
+  choices = plan.pixel_choices(found) | {"fit": "crop"}
+  choices["image_size"] = plan.crop_size(found.sizes)
+  if data.name == "folder":
+    choices["image_dtype"] = found.dtype
+  return choices
+
+
+def describe(
+  config: ml_collections.ConfigDict, source: sources.SemanticSource, train: bool
+) -> tuple[list[str], list[str]]:
+  """See `TaskParts.describe`."""
+  del config, train
+  pixels, odd = source.pixels, []
+  if pixels is None:
+    return [], []
+  named_pixels = dict(zip(source.class_names, pixels.tolist(), strict=True))
+  total = sum(named_pixels.values()) or 1
+  lines = [
+    "pixels: "
+    + ", ".join(f"{k} {100 * v / total:.3g} %" for k, v in named_pixels.items())
+  ]
+  images_with = getattr(source, "images_with", None)
+  if images_with is not None:
+    counts = zip(source.class_names, images_with.tolist(), strict=True)
+    lines.append("images: " + ", ".join(f"{k} {v}" for k, v in counts))
+  absent = [name for name, count in named_pixels.items() if not count]
+  if absent:
+    odd.append(f"no pixel of {', '.join(absent)}")
+  return lines, odd
+
+
+def suit(
+  config: ml_collections.ConfigDict, source: sources.SemanticSource
+) -> dict[str, Any]:
+  """See `TaskParts.suit`; rare classes get more weight in the loss."""
+  pixels = source.pixels
+  if pixels is not None and (pixels > 0).sum() > 1:
+    there = pixels[pixels > 0]
+    if there.max() > _IMBALANCED * there.min():
+      config.loss.balance = "inverse_sqrt"
+  return {}
 
 
 def image_size(

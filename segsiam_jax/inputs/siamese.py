@@ -1,12 +1,14 @@
 """Splits of identities."""
 
 import os
+from typing import Any
 
 import ml_collections
+import numpy as np
 
 from segsiam_jax.data.identity import checks, identities, rows, sampling, sets
 from segsiam_jax.data.identity.protocol import Evaluated, make_protocol
-from segsiam_jax.inputs import Opened, named
+from segsiam_jax.inputs import Opened, named, plan
 
 
 def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
@@ -58,6 +60,42 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
     kept = rows.Kept(records, of_image)
     return Opened(source, rows.AsKept(of_image), kept, plan, branches)
   return Opened(source, of_image, records, plan, branches)
+
+
+def choose(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """See `TaskParts.choose`."""
+  data = config.data
+  source = sets.open_identities(
+    data.name, data.train_split, os.path.expanduser(data.dir), data.skip_broken
+  )
+  files = plan.files_of(source.keys())
+  if not files:
+    return {}
+  found = plan.survey(files)
+  return plan.pixel_choices(found) | {"image_size": plan.crop_size(found.sizes)}
+
+
+def describe(
+  config: ml_collections.ConfigDict,
+  source: identities.IdentitySource,
+  train: bool,
+) -> tuple[list[str], list[str]]:
+  """See `TaskParts.describe`."""
+  del config, train
+  counts = np.bincount(source.labels)
+  low, middle, high = np.percentile(counts, (0, 50, 100))
+  lines = [
+    f"{len(counts)} identities",
+    f"images per identity: {low:g} to {high:g}, median {middle:g}",
+  ]
+  odd = []
+  singles = np.flatnonzero(counts == 1)
+  if len(singles):
+    names = [source.class_names[label] for label in singles]
+    odd.append(
+      f"{len(names)} identities have one image: {', '.join(names[:5])}"
+    )
+  return lines, odd
 
 
 def check_splits(

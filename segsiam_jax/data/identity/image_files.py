@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segsiam_jax.data import images, listing, splits
+from segsiam_jax.data import images, layouts, listing, splits
 from segsiam_jax.data.broken import Broken, suggest_skipping
 from segsiam_jax.data.folders import real_paths
 from segsiam_jax.data.identity.identities import (
@@ -157,16 +157,15 @@ def open_identity_folder(
   """
   wanted = splits.parse(split)
   folder = pathlib.Path(root) / wanted.name
-  if not folder.is_dir():
-    raise UserError(
-      f"{folder}: no such folder; config.data.dir holds a folder for every "
-      "split, which holds a folder for every identity"
-    )
-  people = sorted(
-    path
-    for path in folder.iterdir()
-    if path.is_dir() and not listing.is_hidden(path.name)
-  )
+  has_splits = folder.is_dir()
+  if not has_splits:
+    folder = pathlib.Path(root)
+    if not any(listing.find_images(path) for path in _folders_in(folder)):
+      raise UserError(
+        f"{folder / wanted.name}: no such folder; config.data.dir holds a "
+        "folder for every identity, or for every split, which holds these"
+      )
+  people = _folders_in(folder)
   if not people:
     raise UserError(
       f"{folder}: holds no folders; put the images of an identity into a "
@@ -181,6 +180,8 @@ def open_identity_folder(
       len(stray),
       stray[0].name,
     )
+  if not has_splits:
+    people = layouts.held_out(people, wanted.name, root, lambda path: path.name)
   chosen = wanted.part(people)
   if not chosen:
     raise UserError(
@@ -198,6 +199,17 @@ def open_identity_folder(
     labels += [label] * len(files)
   names = [path.name for path in chosen]
   return ImageFiles(folder, paths, labels, names, broken=broken)
+
+
+def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The folders in a folder but hidden ones, sorted; [] if it is none."""
+  if not folder.is_dir():
+    return []
+  return sorted(
+    path
+    for path in folder.iterdir()
+    if path.is_dir() and not listing.is_hidden(path.name)
+  )
 
 
 def check_names(where: pathlib.Path, names: Sequence[str]) -> None:

@@ -130,6 +130,7 @@ class FolderSource:
     paths: (image, mask) files, sorted by name.
     ids: names of the images.
     pixels: (K,) int64, of each class in all masks.
+    images_with: (K,) int64, how many masks have each class.
   """
 
   def __init__(self, root: str, split: str, options: FolderOptions):
@@ -229,15 +230,17 @@ class FolderSource:
     Raises:
       UserError: it looks so in most masks; a warning tells of a few.
     """
-    total = np.zeros(256, np.int64)
+    total, present = np.zeros(256, np.int64), np.zeros(256, np.int64)
     white, others = [], 0
     for (_, mask_path), counts in counted:
       total += counts
+      present += counts > 0
       if counts[1:255].any():
         others += 1
       elif counts[255]:
         white.append(mask_path)
     self.pixels = total[: len(self.class_names)]
+    self.images_with = present[: len(self.class_names)]
     if not (white and checks_white):
       return
     of_two = len(self.class_names) == 2

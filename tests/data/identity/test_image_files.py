@@ -102,7 +102,11 @@ def spoil_gone(root):
     ),
     (spoil_image, "train", r"eve/2\.png: not a readable image"),
     (spoil_flat, "train", "train: holds no folders; put the images of an"),
-    (spoil_gone, "train", "train: no such folder; config.data.dir holds"),
+    (
+      spoil_gone,
+      "train",
+      "train: no such folder; config.data.dir holds a folder for",
+    ),
     (None, "train[9:]", r"'train\[9:\]' selects none of 3 identities"),
   ],
 )

@@ -1,0 +1,68 @@
+"""A check of the data before training: `--mode=check`."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable
+
+import ml_collections
+import rich.console
+import rich.progress
+
+from segsiam_jax.errors import UserError
+from segsiam_jax.files import paths
+from segsiam_jax.inputs import checkup
+
+_logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "checked_config.py"
+
+
+def check(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Reports on both splits, and writes a config that suits them.
+
+  Args:
+    config: of a run.
+    workdir: takes the config that is written.
+
+  Raises:
+    UserError: the data have problems that training would refuse.
+  """
+  paths.make_writable("--workdir", workdir)
+  with contextlib.ExitStack() as stack:
+    found = checkup.check(config, workdir, _progress(stack))
+  for name, lines in found.facts.items():
+    _logger.info("%s:", name)
+    for line in lines:
+      _logger.info("  %s", line)
+  for line in checkup.grouped(found.findings):
+    _logger.info("%s", line)
+  fatal = [each for each in found.findings if each.fatal]
+  unopened = {"train", "eval"} - set(found.facts)
+  if not unopened:
+    target = paths.resolve(workdir) / CONFIG_FILE
+    text = checkup.config_text(found, " ".join(sys.argv[1:]))
+    paths.write_text(target, text)
+    _logger.info("a config that suits these data: %s", target)
+  if fatal:
+    raise UserError(
+      f"{len(fatal)} problems, listed above, the first: {fatal[0].what}"
+    )
+  _logger.info("no errors found")
+
+
+def _progress(
+  stack: contextlib.ExitStack,
+) -> Callable[[str, int], Callable[[], None]]:
+  """A bar on a terminal; elsewhere nothing."""
+  if not sys.stderr.isatty():
+    return lambda what, count: lambda: None
+  bars = stack.enter_context(
+    rich.progress.Progress(console=rich.console.Console(stderr=True))
+  )
+
+  def start(what: str, count: int) -> Callable[[], None]:
+    bar = bars.add_task(what, total=count)
+    return lambda: bars.advance(bar)
+
+  return start
