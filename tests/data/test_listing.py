@@ -28,8 +28,8 @@ def clutter(folder):
   os.mkfifo(folder / "pipe.png")
   (folder / "nowhere.png").symlink_to(folder / "gone.png")
   (folder / "device.png").symlink_to("/dev/zero")
-  save(folder / "old.xbm")
-  save(folder / "gone.tga")
+  save(folder / "old.tga")
+  save(folder / "gone.pcx")
 
 
 def test_images_of_a_folder(tmp_path, caplog):
@@ -43,8 +43,8 @@ def test_images_of_a_folder(tmp_path, caplog):
   # Each kind is named, and once.
   said = sorted(message.partition(": ")[2] for message in caplog.messages)
   assert len(said) == 3
-  assert said[0].startswith("1 files of .tga are left out, the first gone.tga")
-  assert said[1].startswith("1 files of .xbm are left out, the first old.xbm")
+  assert said[0].startswith("1 files of .pcx are left out, the first gone.pcx")
+  assert said[1].startswith("1 files of .tga are left out, the first old.tga")
   assert said[2].startswith("3 that are not regular files")
 
 
