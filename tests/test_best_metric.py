@@ -47,6 +47,7 @@ def learned(root, blobs):
   return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("make", "minimal", "neither"),
   [

@@ -106,6 +106,7 @@ def test_one_seed_has_no_interval():
   assert "| 0.500 |" in comparison.to_markdown(results()[:1], "iou")
 
 
+@pytest.mark.slow
 def test_runs_are_trained_once_and_kept(tiny_config, tmp_path, monkeypatch):
   tiny_config.train.num_steps = 2
   tiny_config.train.eval_every = 2

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from segsiam_jax import losses, metrics
+from segsiam_jax.config import reference
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -16,6 +17,11 @@ IMPORT = re.compile(r"`(from segsiam_jax[\w.]* import [\w, ]+)`")
 def test_import_lines_work(page):
   for line in IMPORT.findall(page.read_text()):
     exec(line, {})
+
+
+def test_the_page_of_fields_is_true():
+  """`python -m segsiam_jax.config.reference > docs/fields.md` writes it."""
+  assert (ROOT / "docs" / "fields.md").read_text() == reference.markdown()
 
 
 def test_every_import_is_listed_once():

@@ -86,6 +86,7 @@ def test_predict_needs_a_trained_workdir(run):
   fails(run(f"--workdir={run.workdir}", "--mode=predict"), "config.json")
 
 
+@pytest.mark.slow
 def test_bad_data_and_workdir(run):
   workdir = f"--workdir={run.workdir}"
   (run.data / "train/masks/003.png").unlink()

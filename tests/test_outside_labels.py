@@ -130,6 +130,7 @@ def test_weights_that_are_nan_have_no_score(colours, tmp_path, fit):
     label_pixels(predictor(image), (40, 50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["resize", "crop"])
 def test_the_rand_score_is_that_of_the_files(colours, tmp_path, fit):
   """At a threshold of one half, which argmax is, with two classes."""
@@ -178,6 +179,7 @@ def test_the_rand_score_is_that_of_the_files(colours, tmp_path, fit):
   assert reported["rand"] == pytest.approx(np.mean(scores), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["crop", "resize"])
 def test_labels_of_grey_images(tmp_path, fit):
   config, workdir = trained(tmp_path, channels=1, fit=fit)

@@ -79,6 +79,7 @@ def embeddings_of(out):
     return dict(zip(saved["files"], saved["embeddings"], strict=True))
 
 
+@pytest.mark.slow
 def test_scores_of_pairs_and_rankings(tmp_path):
   root = write_splits(tmp_path / "data")
   files = sorted(root.glob("test/*/*.png"))

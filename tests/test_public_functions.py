@@ -75,6 +75,7 @@ def test_wrong_shapes_name_the_argument(trial):
       assert re.match(rf"({names})\b.*shape", said), (change, said)
 
 
+@pytest.mark.slow
 @over([trial for trial in TRIALS if trial.case.floats])
 def test_nan_is_not_hidden(trial):
   """NaN in is NaN out, or an error that names the argument."""
@@ -93,6 +94,7 @@ def test_nan_is_not_hidden(trial):
       assert seen, f"{name}: NaN at {place} is hidden"
 
 
+@pytest.mark.slow
 @over([trial for trial in TRIALS if "where" in trial.case.arrays])
 def test_nan_of_padding_changes_nothing(trial):
   where = trial.case.arrays["where"]
@@ -105,6 +107,7 @@ def test_nan_of_padding_changes_nothing(trial):
   assert_same(trial, trial.compiled(**padded), trial.expected)
 
 
+@pytest.mark.slow
 @over([trial for trial in TRIALS if trial.case.batch != ()])
 def test_batches_of_nothing(trial):
   arrays = trial.case.arrays
@@ -138,6 +141,7 @@ def test_narrow_floats_are_computed_in_float32(trial):
     assert_same(trial, found, trial.compiled(**rounded))
 
 
+@pytest.mark.slow
 @over(TRIALS)
 def test_wide_numbers_change_no_dtype(trial):
   """64-bit arrays and NumPy scalars, whether JAX keeps them or not."""

@@ -89,6 +89,7 @@ def test_a_workdir_belongs_to_one_run(finished):
   assert (workdir / "checkpoints/10").exists()
 
 
+@pytest.mark.slow
 def test_weights_start_another_run(finished, tmp_path):
   config, workdir, trained = finished
   other = config.copy_and_resolve_references()
@@ -108,6 +109,7 @@ def test_weights_start_another_run(finished, tmp_path):
   assert state.params["logits"]["bias"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_the_average_starts_from_loaded_weights(finished, tmp_path):
   config, workdir, trained = finished
   other = config.copy_and_resolve_references()
@@ -138,6 +140,7 @@ def test_evaluate_alone_gives_the_same_scores(finished):
     evaluate.evaluate(config, str(workdir), which="newest")
 
 
+@pytest.mark.slow
 def test_backends_go_on_from_each_other_s_checkpoints(finished, tmp_path):
   """To the same parameters: jit alone, and jit, pmap and jit in turns."""
   config = finished[0].copy_and_resolve_references()

@@ -7,7 +7,7 @@ from ml_collections.config_flags import config_path
 
 from segsiam_jax import parts
 from segsiam_jax.config import fields
-from segsiam_jax.fields import tasks
+from segsiam_jax.fields import common, tasks
 from segsiam_jax.fields.base import Field
 
 
@@ -28,21 +28,19 @@ def markdown() -> str:
   out = [
     "# Fields of a config",
     "",
-    "`--config.NAME=VALUE` sets a field; "
-    "`--mode=fields --config=FILE` lists those of a config.",
+    "`--config.NAME=VALUE` sets a field. `--mode=fields --config=FILE` lists",
+    "those of a config with its values.",
+    "",
+    "## All tasks",
+    "",
+    *_table(common.FIELDS),
   ]
   for task, of_task in tasks.TASKS.items():
     module = parts.load(of_task.fields)
-    models = module.MODELS
-    shared = {
-      name: field
-      for name, field in fields(task, next(iter(models))).items()
-      if not name.startswith("model.") and name != "task"
-    }
-    out += ["", f"## {task}", "", *_table(shared)]
-    for name, model in models.items():
+    out += ["", f"## {task}", "", *_table(module.FIELDS)]
+    for name, model in module.MODELS.items():
       if model.fields:
-        out += ["", f"### {task}: model `{name}`", "", *_table(model.fields)]
+        out += ["", f"### Model `{name}` of {task}", "", *_table(model.fields)]
   return "\n".join(out) + "\n"
 
 
@@ -58,4 +56,8 @@ def _table(known: Mapping[str, Field]) -> Iterator[str]:
 def _shown(value: object) -> str:
   if isinstance(value, list | tuple):
     return f"'{tuple(value)}'"
-  return str(value)
+  return str(value) if value != "" else "''"
+
+
+if __name__ == "__main__":
+  print(markdown(), end="")

@@ -66,7 +66,7 @@ def predict_files(
     1, len(class_names) + 1
   )
   image_format = images.ImageFormat(config.data.channels)
-  find = _Finder(config, checkpoint)
+  find = Finder(config, checkpoint)
   known: list[dict] = []
 
   def predict_all(add: Callable[[Mapping], None]) -> list[str]:
@@ -137,7 +137,7 @@ class _NothingFoundError(Exception):
   """No file could be predicted, so that earlier results stay."""
 
 
-class _Finder:
+class Finder:
   """(H, W, C) uint8 of any size -> what is found in it, at a size wanted."""
 
   def __init__(self, config: ml_collections.ConfigDict, checkpoint: str):

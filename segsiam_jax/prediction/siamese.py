@@ -146,11 +146,15 @@ class Embedder:
 
   def read(self, path: pathlib.Path) -> np.ndarray:
     """A file as the network takes it: (H, W, C) uint8."""
-    image = sets.as_in(self._data.name, images.read_image(path))
+    image = images.read_image(path)
     try:
-      return self._fit.image(image)
+      return self.fit(image)
     except UserError as error:
       raise UserError(f"{path}: {error}") from error
+
+  def fit(self, image: np.ndarray) -> np.ndarray:
+    """A file's image, (H, W, C) uint8, as the network takes it."""
+    return self._fit.image(sets.as_in(self._data.name, image))
 
   def __call__(self, rows: Iterable[np.ndarray]) -> np.ndarray:
     """Embeds images: n of (H, W, C) uint8 to (n, D) float32."""

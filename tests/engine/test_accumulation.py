@@ -78,6 +78,7 @@ def semantic(blobs):
   return (config, spec, batch), gradient(config, spec, batch, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [(4,), (2, "pmap", 2)])
 def test_every_semantic_loss(semantic, way):
   run, whole = semantic

@@ -51,6 +51,7 @@ def plain(tiny_config):
   return tiny_config
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_leaves_no_bad_checkpoint(plain, tmp_path):
   """Its first step has a finite loss, and weights that give none."""
   plain.optimizer.learning_rate = 1e30
@@ -64,6 +65,7 @@ def test_a_run_that_diverges_leaves_no_bad_checkpoint(plain, tmp_path):
   assert saved_steps(tmp_path) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jit", "pmap"])
 def test_a_rerun_goes_on_from_the_last_good_checkpoint(
   plain, tmp_path, backend
@@ -174,6 +176,7 @@ def of_task(name, root, blobs):
   return config, root / "test/b0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["semantic", "instance", "siamese"])
 def test_weights_of_nan_are_refused_by_name(name, tmp_path, blobs):
   config, files = of_task(name, tmp_path / "data", blobs)
@@ -202,6 +205,7 @@ def test_embeddings_that_are_not_finite_have_no_score():
     require_finite_rows(rows)
 
 
+@pytest.mark.slow
 def test_a_detector_of_nan_finds_something_wrong_and_not_nothing():
   model = MaskRCNN(**SMALL)
   images, sizes = jnp.zeros((2, 64, 64, 3)), jnp.full((2, 2), 64)

@@ -73,6 +73,7 @@ def calm(blobs, tmp_path_factory):
   return workdir, train.train_and_evaluate(config, str(workdir))
 
 
+@pytest.mark.slow
 def test_the_log_of_a_run_that_was_stopped_is_that_of_a_calm_one(
   config, calm, tmp_path, stop_at, going_on
 ):
@@ -145,6 +146,7 @@ def test_damaged_metrics_are_made_up_for(config, calm, tmp_path):
   assert checkpoint.metrics_of(f"{workdir}/checkpoints/6") == before
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_trained_anew(config, calm, tmp_path, caplog):
   workdir = tmp_path / "run"
   shutil.copytree(calm[0], workdir)
@@ -214,6 +216,7 @@ def test_a_best_metric_is_known_and_directed(
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_changed_best_metric_deletes_no_best_checkpoint(config, tmp_path):
   config.train.update(num_steps=2, eval_every=1, keep=1)
   train.train_and_evaluate(config, str(tmp_path))
@@ -269,6 +272,7 @@ def test_training_data_that_changed_are_refused(
   assert after == before
 
 
+@pytest.mark.slow
 def test_data_that_moved_or_are_not_known_are_accepted(
   config, data, tmp_path, caplog
 ):
@@ -331,6 +335,7 @@ def test_reading_processes_may_come_and_go(config, calm, tmp_path):
   assert_equal(state, whole)
 
 
+@pytest.mark.slow
 def test_an_image_that_goes_bad_loses_no_step(config, tmp_path, monkeypatch):
   """It was good when the data were opened; the steps before it are saved."""
   config.train.update(checkpoint_every=9, eval_every=9, best_metric="")

@@ -50,6 +50,7 @@ def test_backends_and_device_counts_agree(
   assert int(state.step) == STEPS
 
 
+@pytest.mark.slow
 def test_batch_dice_is_global_under_pmap(plain_config):
   config = plain_config.copy_and_resolve_references()
   config.loss.dice_batch = True
@@ -67,6 +68,7 @@ def test_backends_agree_on_a_net_with_everything(plain_config):
   assert_close(pmap, jit)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up(plain_config):
   """Without batch statistics and randomness, two halves are the whole."""
   config = plain_config.copy_and_resolve_references()
@@ -116,6 +118,7 @@ def test_bfloat16_keeps_float32_state_and_learns(plain_config):
   assert history[-1]["loss"] < history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_one_compilation_of_each_step(tiny_config, caplog):
   mesh = runtime.make_mesh()
   data = inputs.open_inputs(tiny_config, train=True)

@@ -23,6 +23,7 @@ def test_names_are_no_patterns(tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run [ab]*?{c}"])
 def test_a_workdir_of_any_name_is_read_back(tiny_config, tmp_path, name):
   tiny_config.train.num_steps = tiny_config.train.eval_every = 2

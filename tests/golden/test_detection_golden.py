@@ -65,6 +65,7 @@ def variables_of(name):
   return torchvision_detection.rcnn(state_dict, template)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_detections_are_torchvisions(name, size):

@@ -62,6 +62,7 @@ def check(config):
     step_runs.assert_close(state, reference[0], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_batch_hard_agrees_over_devices_and_backends(batch_hard):
   check(batch_hard)
 

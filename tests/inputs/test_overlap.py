@@ -157,6 +157,7 @@ def test_siamese_sets_of_shared_identities():
   together(config)
 
 
+@pytest.mark.slow
 def test_every_reader_has_keys(blobs, tmp_path):
   write_instances(tmp_path)
   (tmp_path / "pages").mkdir()

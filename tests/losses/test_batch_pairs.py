@@ -42,6 +42,7 @@ def test_contrastive_is_the_formula(rng, squared):
   assert float(loss.weights.sum()) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_nothing_to_compare_costs_nothing():
   def total(x, labels):
     return losses.batch_contrastive_loss(x, labels).mean()

@@ -97,6 +97,7 @@ def assert_equal(found, expected):
     assert np.abs(expected[name]["kernel"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_sharded_batch(problem):
   params, batch, expected = problem
   mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))

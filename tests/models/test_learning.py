@@ -71,10 +71,18 @@ def discs(shape, seed=0):
 @pytest.mark.parametrize(
   ("model", "shape"),
   [
-    (UNet(2, **TINY, block="residual", attention=True), (2, 16, 16)),
+    pytest.param(
+      UNet(2, **TINY, block="residual", attention=True),
+      (2, 16, 16),
+      marks=pytest.mark.slow,
+    ),
     (UNet(2, **TINY, skips=False, upsample="resize"), (2, 16, 16)),
     (UNet(2, **TINY, deep_supervision=True, norm="none"), (2, 16, 16)),
-    (UNetPlusPlus(2, **TINY, deep_supervision=True), (2, 16, 16)),
+    pytest.param(
+      UNetPlusPlus(2, **TINY, deep_supervision=True),
+      (2, 16, 16),
+      marks=pytest.mark.slow,
+    ),
     (UNet(2, depth=1, base_width=4, norm="group"), (1, 4, 10, 10)),
     pytest.param(
       UNet(2, "resnet18", decoder_channels=(16, 16, 8, 8, 4)),

@@ -91,6 +91,7 @@ def test_detections_keep_the_contract(rng):
   assert ((found["masks"] >= 0) & (found["masks"] <= 1)).all()
 
 
+@pytest.mark.slow
 def test_without_masks_there_are_none(rng):
   model = MaskRCNN(**SMALL | {"with_masks": False, "nms": "gaussian"})
   images, sizes, targets = squares(rng, 2)

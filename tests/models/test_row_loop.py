@@ -47,6 +47,7 @@ def test_results_and_derivatives(rng, size):
     )
 
 
+@pytest.mark.slow
 def test_mask_head_of_the_boxes_on_objects_learns_what_that_of_all_does(rng):
   """An onlooker makes the head work on all of them."""
   form = FORMS["tiny"] | {

@@ -43,6 +43,7 @@ def test_koch_has_its_published_shapes():
   assert sides(variables, *convs) == [(96, 96), (42, 42), (18, 18), (6, 6)]
 
 
+@pytest.mark.slow
 def test_strokes_give_a_map_of_norm_1():
   model = Strokes(width=6, depth=1)
   images = jax.random.uniform(jax.random.key(0), (3, 9, 12, 1))
@@ -64,6 +65,7 @@ def test_strokes_give_a_map_of_norm_1():
   )
 
 
+@pytest.mark.slow
 def test_strokes_may_have_two_maps():
   images = jax.random.uniform(jax.random.key(0), (2, 18, 16, 1))
   model = Strokes(width=0, equalize="both")
@@ -93,6 +95,7 @@ def test_edges_tell_directions():
     assert middle.argmax() == [0, 6, 4, 2][turns]
 
 
+@pytest.mark.slow
 def test_koch_starts_as_published():
   params = Siamese(towers.Koch(), "learned").init(
     jax.random.key(0), jnp.zeros((1, 76, 76, 1))
@@ -167,6 +170,7 @@ def test_normalised_embeddings_have_norm_1():
   np.testing.assert_allclose(jnp.linalg.norm(out, axis=1), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_are_shared():
   """One gradient, and it is the sum of those of both branches."""
   model = Siamese(towers.Conv4(width=4, norm="none"))

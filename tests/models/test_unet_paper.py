@@ -88,6 +88,7 @@ def test_mirrored_images_have_logits_everywhere(size):
   assert logits.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_mirror_is_what_lies_around(rng):
   """Logits of an image are those of its mirror images' middle."""
   image = jnp.asarray(rng.normal(size=(1, 4, 3, 1)), jnp.float32)

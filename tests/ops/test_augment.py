@@ -113,6 +113,7 @@ def test_elastic_field_has_its_standard_deviation():
   assert 9.0 < float(fields.std()) < 11.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotate", [0.0, 30.0])
 def test_slices_of_a_volume_move_alike(rng, rotate):
   settings = EVERYTHING._replace(

@@ -98,6 +98,7 @@ def test_parts_are_bent_apart():
   np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_best_view_counts():
   first, second = draw(5, views=3), draw(5, views=3, seed=1)
   deformation = make(views=3)

@@ -40,6 +40,7 @@ def image(rng):
   return rng.integers(0, 256, (64, 128, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_centers_of_windows_equal_the_whole_image(predictor, image):
   """This U-Net sees 9 pixels around one; windows overlap by 24."""
   whole = predictor()(image)

@@ -80,6 +80,7 @@ def test_maps_are_compared_like_vectors(tmp_path):
   assert found["distance"] == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluations_leave_plots(run):
   config, workdir, _ = run
   images = {path.name: path for path in (workdir / "images").iterdir()}

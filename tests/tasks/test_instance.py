@@ -258,6 +258,7 @@ def batch(config):
   return taken
 
 
+@pytest.mark.slow
 def test_images_without_objects_give_finite_gradients(losses, batch):
   batch = dict(
     batch, valid=np.zeros_like(batch["valid"]), boxes=0 * batch["boxes"]

@@ -37,6 +37,7 @@ def test_padding_rows_count_for_nothing(setup):
   assert padded == compute_all(widen(eval_step(params, model_state, other)))
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_predictions(setup):
   config, task, params, model_state, batch = setup
   out = jax.jit(task.predict)(params, model_state, batch)
@@ -143,6 +144,7 @@ def test_gradients_are_finite_when_everything_is_ignored(setup):
     assert jnp.isfinite(leaf).all()
 
 
+@pytest.mark.slow
 def test_losses_of_the_config_add_up(setup):
   config, task, params, model_state, batch = setup
   config = config.copy_and_resolve_references()
@@ -203,6 +205,7 @@ def test_class_weights_come_from_the_training_set(tiny_config):
   assert of_run(tiny_config).tolist() == [1.0, 3.0]
 
 
+@pytest.mark.slow
 def test_training_with_a_weight_map_and_a_rand_score(tiny_config, tmp_path):
   tiny_config.loss.weight_map = 10.0
   tiny_config.data.foreground_crops = 0.5

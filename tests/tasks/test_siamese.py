@@ -72,6 +72,7 @@ def test_every_field_of_a_tower_is_in_the_config(name):
   assert fields == ours
 
 
+@pytest.mark.slow
 def test_loss_is_the_library_s(root):
   config = plain(root, triplet=1.0, supervised_contrastive=0.5)
   task, params, model_state, batch = prepare(config)
@@ -162,6 +163,7 @@ def bent(root):
   return config
 
 
+@pytest.mark.slow
 def test_maps_learn_to_be_bent(root):
   config = bent(root)
   task, params, model_state, batch = prepare(config)
@@ -190,6 +192,7 @@ def test_maps_learn_to_be_bent(root):
   np.testing.assert_allclose(alone["embeddings"], plain_map, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bent_maps_are_evaluated_pair_by_pair(root):
   config = bent(root)
   data = inputs.open_inputs(config, train=False)

@@ -133,6 +133,7 @@ def test_a_part_without_foreground_is_refused(tmp_path, tiny_config):
   assert seen <= {7}
 
 
+@pytest.mark.slow
 def test_a_tfds_set_is_looked_at_until_two_classes_are_seen(tiny_config):
   source = sources.open_source("digit_scenes/trimap", "test[:3]")
   assert len(class_balance.classes_seen(source)) >= 2
