@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import absl.logging
 from absl import flags
 
-from segsiam_jax.errors import Lost, Preempted, UserError, first_line
+from segsiam_jax.errors import Lost, Preempted, UserError, first_line, nearest
 
 _logger = logging.getLogger(__name__)
 
@@ -207,13 +207,28 @@ def keep_last(argv: list[str]) -> None:
 
 
 def expand_config(argv: list[str]) -> None:
-  """Puts the home folder for the `~` of a config file, in place.
+  """Puts the path of a config file for its name, in place.
 
-  The shell leaves that of `--config=~/FILE` alone.
+  The shell leaves the `~` of `--config=~/FILE` alone; `--config=unet_digits` is
+  a config of the package, unless there is such a file here.
   """
   for index, flag in enumerate(argv):
-    if match := re.fullmatch(r"(--?config=)(~.*)", flag, re.DOTALL):
-      argv[index] = match[1] + os.path.expanduser(match[2])
+    match = re.fullmatch(r"(--?config=)([^:]*)(.*)", flag, re.DOTALL)
+    if not match:
+      continue
+    path = os.path.expanduser(match[2])
+    if re.fullmatch(r"\w+", path) and not os.path.exists(path):
+      own = pathlib.Path(__file__).with_name("configs") / f"{path}.py"
+      if not own.exists():
+        names = sorted(file.stem for file in own.parent.glob("[!_]*.py"))
+        close = nearest(path, names)
+        hint = f"; did you mean {close!r}?" if close else ""
+        raise UserError(
+          f"--config={path}: neither a file nor a config of the package, which "
+          f"has {', '.join(names)}{hint}"
+        )
+      path = str(own)
+    argv[index] = match[1] + path + match[3]
 
 
 def name_workdir_config(argv: list[str]) -> None:

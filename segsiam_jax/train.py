@@ -240,6 +240,7 @@ def _train(
         batch = runtime.to_global(read(step), mesh, config.backend)
         state, metrics = train_step(state, batch)
         iterator = between.after(step, state, iterator, saved)
+        writer.advance(step)
         if step == start + 1:
           so_far = resuming.unpack(interval, metrics)
           jax.block_until_ready(state)
@@ -271,6 +272,7 @@ def _train(
         writer.event("ended: %s", patience.ended)
       elif start == total:
         writer.event("already at step %d of %d: nothing to do", start, total)
+      writer.event("%s", _summary(workdir, *best))
     except Exception as error:
       distributed.leave_if_lost(error)
       raise
@@ -278,6 +280,22 @@ def _train(
       writer.close()
       iterator.close()
   return state
+
+
+def _summary(workdir: str, metric: str, mode: str) -> str:
+  """What a run that is done has, and what can be done with it."""
+  folder = checkpoint.find(workdir, "best", metric, mode)
+  score = checkpoint.metrics_of(folder).get(metric)
+  kind = "best" if metric else "last"
+  which = f"{kind} checkpoint: step {checkpoint.step_of(folder)}"
+  if score is not None:
+    which += f", {metric} {score:.4f}"
+  where = paths.resolve(workdir)
+  return (
+    f"{which}\n{where} has checkpoints/, images/, metrics.jsonl and "
+    "tensorboard/\nnext: python -m segsiam_jax.main --mode=predict "
+    f"--workdir={workdir} --input=IMAGES"
+  )
 
 
 _merge = jax.jit(merge_all)

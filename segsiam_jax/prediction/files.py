@@ -6,10 +6,13 @@ import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import rich.console
+import rich.progress
 from PIL import Image
 
 from segsiam_jax.data import listing
@@ -111,7 +114,7 @@ def predict_each(
     A complaint for every such file, logged already.
   """
   complaints, lines = [], []
-  for path, stem in files.items():
+  for path, stem in _with_bar(files):
     try:
       lines.append({"file": str(path), **predict_one(path, stem)})
     except CannotWriteError:
@@ -122,6 +125,16 @@ def predict_each(
   if lines:
     output.write_lines(LINES_FILE, lines)
   return complaints
+
+
+def _with_bar(
+  files: Mapping[pathlib.Path, str],
+) -> Iterable[tuple[pathlib.Path, str]]:
+  """The files, with a progress bar on a terminal."""
+  if not sys.stderr.isatty():
+    return files.items()
+  console = rich.console.Console(stderr=True)
+  return rich.progress.track(files.items(), "predict", console=console)
 
 
 def png(array: np.ndarray, num_classes: int = 0) -> bytes:

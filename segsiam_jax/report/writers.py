@@ -62,7 +62,7 @@ class Writer:
       purge_step=start_step + 1 if trains else None,
     )
     self._progress = None
-    if sys.stderr.isatty():
+    if trains and sys.stderr.isatty():
       self._progress = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -91,6 +91,11 @@ class Writer:
     for name, value in values.items():
       if math.isfinite(value):
         self._board.scalar(f"{split}/{name}", value, step)
+
+  def advance(self, step: int) -> None:
+    """Moves the bar, where there is one."""
+    if self._active and self._progress is not None:
+      self._progress.update(self._bar, completed=step)
 
   def log_train(
     self, step: int, values: Mapping[str, float], seconds_left: float

@@ -1,6 +1,7 @@
 """Paths as users type them: characters of patterns, and the home folder."""
 
 import os
+import pathlib
 import shutil
 import sys
 
@@ -101,3 +102,16 @@ def test_home(tiny_config, blobs, tmp_path, monkeypatch):
   command_line.expand_config(argv)
   assert argv == ["main", f"--config={tmp_path}/c.py:x~y", "--workdir=~/run"]
   assert [path.name for path in tmp_path.iterdir()] == ["c.py"]
+
+
+def test_configs_of_the_package_have_names(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  argv = ["main", "--config=unet_digits:debug", "--config.train.keep=1"]
+  command_line.expand_config(argv)
+  found = pathlib.Path(argv[1].removeprefix("--config=").removesuffix(":debug"))
+  assert found.is_file() and found.name == "unet_digits.py"
+  assert argv[2] == "--config.train.keep=1"
+  with pytest.raises(UserError, match="did you mean 'unet_digits'"):
+    command_line.expand_config(["main", "--config=unet_digit"])
+  (tmp_path / "unet_digit").touch()
+  command_line.expand_config(["main", "--config=unet_digit"])
