@@ -5,11 +5,15 @@ import re
 
 import pytest
 
-from segsiam_jax import losses, metrics
+from segsiam_jax import config as config_lib
+from segsiam_jax import losses, metrics, parts
 from segsiam_jax.config import reference
+from segsiam_jax.fields import tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Files and modules of the same form.
+NO_FIELDS = {"predict.py", "predict.FIELD"}
 IMPORT = re.compile(r"`(from segsiam_jax[\w.]* import [\w, ]+)`")
 
 
@@ -17,6 +21,20 @@ IMPORT = re.compile(r"`(from segsiam_jax[\w.]* import [\w, ]+)`")
 def test_import_lines_work(page):
   for line in IMPORT.findall(page.read_text()):
     exec(line, {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_fields_exist(page):
+  """What is set by `--config.NAME` or named as `section.name`."""
+  known = set()
+  for task, of_task in tasks.TASKS.items():
+    for model in parts.load(of_task.fields).MODELS:
+      known |= set(config_lib.fields(task, model))
+  sections = "|".join(sorted({name.partition(".")[0] for name in known}))
+  text = page.read_text()
+  named = set(re.findall(r"--config\.([a-z][\w.]*)[=`]", text))
+  named |= set(re.findall(rf"`((?:{sections})\.[a-z_0-9]+)(?:=[^`]*)?`", text))
+  assert named - known - NO_FIELDS == set()
 
 
 def test_the_page_of_fields_is_true():

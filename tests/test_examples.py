@@ -1,6 +1,9 @@
-"""The example of a task that the library does not know."""
+"""The examples run, and a task that the library does not know is one."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -26,6 +29,20 @@ def test_a_task_outside_the_library_trains_resumes_and_evaluates(tmp_path):
   assert list((tmp_path / "images").iterdir())
   with pytest.raises(UserError, match="predicts no files"):
     predict.predict(config, workdir, ["image.png"])
+
+
+@pytest.mark.slow
+def test_programs_run(tmp_path):
+  """In processes of their own, as batches are too small for four devices."""
+  for name in ("segment", "detect", "compare_images"):
+    done = subprocess.run(
+      [sys.executable, "-m", f"examples.{name}", str(tmp_path / name)],
+      capture_output=True,
+      text=True,
+      cwd=pathlib.Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 @pytest.mark.parametrize(
