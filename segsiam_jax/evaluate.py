@@ -164,7 +164,8 @@ class Evaluator:
         plots = self._task.plots(host, self._data.source, self._thorough)
     else:
       metrics = compute_all(total)
-    return Evaluation(metrics, pictures[: self._num_pictures], plots, host)
+    shown = pictures[: self._num_pictures]
+    return Evaluation(metrics, shown, plots, host, self._task.caption)
 
 
 def _host_metrics(
@@ -194,17 +195,23 @@ class Evaluation(NamedTuple):
     pictures: of examples, of one size.
     plots: of the whole split, by name.
     host: host metrics of all processes, or None.
+    caption: see `Task.caption`.
   """
 
   metrics: dict[str, float]
   pictures: list[np.ndarray]
   plots: dict[str, np.ndarray]
   host: HostMetrics | None = None
+  caption: tuple[str, tuple[str, ...]] = ("", ())
 
   def show(self, writer: writers.Writer, step: int) -> None:
     """Writes pictures and plots."""
     if self.pictures:
-      writer.image(step, "eval", overlays.grid(self.pictures, columns=2))
+      picture = overlays.grid(self.pictures, columns=2)
+      caption, names = self.caption
+      if caption:
+        picture = overlays.legend(picture, names, caption)
+      writer.image(step, "eval", picture)
     for name, plot in self.plots.items():
       writer.image(step, f"eval_{name}", plot)
 

@@ -180,7 +180,8 @@ def test_predict_writes_labels_overlays_and_lines(finished, blobs, tmp_path):
     assert label.size == (90, 70)
     assert np.asarray(label).max() <= 1
   with Image.open(out / "overlays/grey.png") as overlay:
-    assert overlay.size == (33, 50)
+    # Below the image are the names of the classes.
+    assert overlay.size == (240, 50 + 16)
   lines = (out / "predictions.jsonl").read_text().splitlines()
   line = json.loads(lines[0])
   assert sum(line["pixels"].values()) == 32 * 32

@@ -80,6 +80,7 @@ def predict_files(
       overlays.middle_slice(label, 2)[::step, ::step],
       len(class_names),
     )
+    tinted = overlays.legend(tinted, class_names)
     output.write(overlay_file, files_lib.png(tinted))
     return _describe(label, confidence, class_names)
 

@@ -181,6 +181,49 @@ def captioned(picture: np.ndarray, line: str) -> np.ndarray:
   return np.asarray(canvas)
 
 
+def legend(
+  picture: np.ndarray, class_names: Sequence[str], caption: str = ""
+) -> np.ndarray:
+  """The picture with a caption and its classes' names and colours below it.
+
+  Args:
+    picture: (h, w, 3) uint8.
+    class_names: by index, as `palette` colours them; those that do not fit
+      into the width go on in a next line.
+    caption: what is shown, '' for nothing.
+
+  Returns:
+    (h + n, max(w, 240), 3) uint8, n for the lines.
+  """
+  font, line, side = ImageFont.load_default(11), 16, 10
+  width = max(picture.shape[1], 240)
+  entries = [(caption, None)] if caption else []
+  colors = palette(len(class_names))
+  entries += [
+    (drawable(name), tuple(colors[index].tolist()))
+    for index, name in enumerate(class_names)
+  ]
+  placed, x, y = [], 4, 0
+  for text, color in entries:
+    length = int(font.getlength(text)) + (side + 6 if color else 0)
+    if x > 4 and (x + length > width or not placed[-1][3]):
+      x, y = 4, y + line
+    placed.append((x, y, text, color))
+    x += length + 12
+  height = picture.shape[0]
+  canvas = Image.new("RGB", (width, height + y + line), "white")
+  canvas.paste(Image.fromarray(picture), (0, 0))
+  draw = ImageDraw.Draw(canvas)
+  for left, top, text, color in placed:
+    middle = height + top + line // 2
+    if color:
+      corners = (left, middle - side // 2, left + side, middle + side // 2)
+      draw.rectangle(corners, fill=color, outline="black")
+      left += side + 4
+    draw.text((left, middle), text, "black", font, anchor="lm")
+  return np.asarray(canvas)
+
+
 def _border(mask: np.ndarray) -> np.ndarray:
   """The pixels of a mask with a neighbour that is not in it."""
   padded = np.pad(mask, 1)

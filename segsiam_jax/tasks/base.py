@@ -110,6 +110,8 @@ class Task(NamedTuple):
     empty_metrics: () -> metrics of no examples, as `eval_step` returns them.
     draw: (batch, predictions), both on the host -> one (h, w, 3) uint8 picture
       a valid row, for people to look at.
+    caption: what the parts of such a picture are, and the names of the classes
+      whose colours it has.
     host_metrics: (source of the split, params) -> empty `HostMetrics`, which
       only know their names if params are None; or None. A row's `index` is its
       example's in the source.
@@ -131,6 +133,7 @@ class Task(NamedTuple):
   watch: Callable[[Mapping[str, float]], str] = lambda values: ""
   plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
   sums: LossSums | None = None
+  caption: tuple[str, tuple[str, ...]] = ("", ())
 
 
 def sum_over(axis_name: str | None, sums: PyTree) -> PyTree:

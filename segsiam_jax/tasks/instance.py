@@ -180,6 +180,7 @@ def make_task(
     draw,
     host_metrics,
     sums=sums,
+    caption=("each: objects of the data, objects found", ()),
   )
 
 

@@ -180,6 +180,7 @@ def make_task(
     predict,
     empty_metrics,
     draw,
+    caption=("each: image, labels, prediction", class_names),
     sums=sums,
   )
 

@@ -86,3 +86,14 @@ def test_names_that_are_not_utf_8():
   )
   boxes = np.array([[2.0, 2.0, 30.0, 15.0]])
   assert overlays.draw_objects(picture, boxes, ["a\udcff"]).any()
+
+
+def test_a_legend_lies_below_the_picture_and_wraps():
+  picture = np.full((20, 60, 3), 7, np.uint8)
+  shown = overlays.legend(picture, ["a", "b"], "left: image")
+  assert shown.shape[1] == 240 and shown.shape[0] == 20 + 2 * 16
+  np.testing.assert_array_equal(shown[:20, :60], picture)
+  for color in overlays.palette(2)[:2]:
+    assert (shown[20:] == color).all(-1).sum() >= 49
+  long = overlays.legend(picture, ["a class of a long name"] * 5)
+  assert long.shape[0] > 20 + 2 * 16
