@@ -103,7 +103,7 @@ def backends() -> Iterator[Check]:
     chosen = jax.config.jax_default_device
     return jax.devices()[:count] if chosen is None else [chosen]
 
-  for backend in ("jit", "pmap"):
+  for backend in ("jit", "pmap", "shard_map"):
     yield Check(
       f"three steps of {backend} on {count} devices",
       lambda backend=backend: results(backend, devices()),

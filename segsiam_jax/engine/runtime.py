@@ -101,8 +101,8 @@ def to_global(
   Args:
     batch: (b, ...) arrays, this process's share of the global batch.
     mesh: all devices.
-    backend: 'jit' for global arrays, sharded over the mesh; 'pmap' for
-      (local devices, b / local devices, ...) arrays.
+    backend: 'pmap' for (local devices, b / local devices, ...) arrays; others
+      for global arrays, sharded over the mesh.
   """
   if backend == "pmap":
     local = len(mesh.local_devices)

@@ -1,11 +1,11 @@
-"""The compiled steps: the only file that calls jit or pmap on the model.
+"""The compiled steps: the only file that spreads the model over devices.
 
-Both backends share one body. Under 'jit' the batch is a global array, so that
+All backends share one body. Under 'jit' the batch is a global array, so that
 sums, means and batch statistics are global without a collective in sight.
-Under 'pmap' the body sees one device's rows, the task sums over the axis, and
-gradients are averaged over it: the loss is the global mean on every device,
-and the transpose of psum adds up over devices. Gradients of the parts of a
-batch are of sums over a device's rows, and are summed.
+Under 'pmap' and 'shard_map' the body sees one device's rows, the task sums over
+the axis, and gradients are averaged over it: the loss is the global mean on
+every device, and the transpose of psum adds up over devices. Gradients of the
+parts of a batch are of sums over a device's rows, and are summed.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ PredictStep = Callable[[TrainState, Batch], dict[str, jax.Array]]
 
 def axis_name(backend: str) -> str | None:
   """The name that a task's collectives use: None under jit."""
-  return runtime.AXIS if backend == "pmap" else None
+  return None if backend == "jit" else runtime.AXIS
 
 
 def _compile(
@@ -57,7 +57,7 @@ def _compile(
   Args:
     body: its state and extra arguments are replicated, its batch is spread.
     mesh: the devices.
-    backend: 'jit' or 'pmap'.
+    backend: 'jit', 'pmap' or 'shard_map'.
     extra_args: number of replicated arguments after the batch.
     rows_out: whether the outputs have one row a batch row, spread like the
       batch; otherwise they are replicated. A tuple says so of each output.
@@ -72,14 +72,23 @@ def _compile(
       devices=mesh.devices.flatten().tolist(),
       donate_argnums=donate,
     )
-  everywhere = NamedSharding(mesh, P())
-  spread = NamedSharding(mesh, P(runtime.AXIS))
+  inputs = (P(), P(runtime.AXIS), *[P()] * extra_args)
+  outputs = jax.tree.map(
+    lambda rows: P(runtime.AXIS) if rows else P(), rows_out
+  )
+  if backend == "shard_map":
+    # Replication is not tracked, so that gradients are those of pmap.
+    body = jax.shard_map(
+      body, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
+    )
+
+  def on_mesh(specs: Any) -> Any:
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
   return jax.jit(
     body,
-    in_shardings=(everywhere, spread, *[everywhere] * extra_args),
-    out_shardings=jax.tree.map(
-      lambda rows: spread if rows else everywhere, rows_out
-    ),
+    in_shardings=on_mesh(inputs),
+    out_shardings=on_mesh(outputs),
     donate_argnums=donate,
   )
 
@@ -100,7 +109,7 @@ def make_train_step(
     task: made for this backend (see `axis_name`).
     tx: the optimizer.
     mesh: the devices.
-    backend: 'jit' or 'pmap'.
+    backend: 'jit', 'pmap' or 'shard_map'.
     grad_accum: number of equal parts that the batch is split into, used one
       after the other, to save memory. Loss and gradient are those of the whole
       batch. Batch statistics are those of a part, and the running ones take a

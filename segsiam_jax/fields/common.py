@@ -34,7 +34,11 @@ FIELDS: dict[str, Field] = {
   "seed": Field(
     0, "seed of parameters, order and augmentation", within(0, 2**32 - 1)
   ),
-  "backend": Field("jit", "how to use several devices", one_of("jit", "pmap")),
+  "backend": Field(
+    "jit",
+    "how to use several devices",
+    one_of("jit", "pmap", "shard_map"),
+  ),
   "dtype": Field(
     "float32",
     "compute dtype; parameters and losses are float32",

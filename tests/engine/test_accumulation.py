@@ -79,7 +79,7 @@ def semantic(blobs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [(4,), (2, "pmap", 2)])
+@pytest.mark.parametrize("way", [(4,), (2, "pmap", 2), (2, "shard_map", 2)])
 def test_every_semantic_loss(semantic, way):
   run, whole = semantic
   assert_same(gradient(*run, *way), whole)
@@ -127,7 +127,7 @@ def objects(cells, model):
 def test_a_detector_with_masks(cells):
   run = objects(cells, "mask_rcnn")
   whole = gradient(*run, 1)
-  for way in ((2,), (4,), (2, "pmap", 2)):
+  for way in ((2,), (4,), (2, "pmap", 2), (2, "shard_map", 2)):
     assert_same(gradient(*run, *way), whole)
 
 

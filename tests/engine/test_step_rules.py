@@ -85,7 +85,7 @@ def fit(batch, count, rate=0.1, backend="jit", devices=1, **options):
 
 
 @pytest.mark.parametrize(
-  "way", [(4, "jit", 1), (4, "jit", 2), (2, "pmap", 2), (4, "pmap", 2)]
+  "way", [(4, "jit", 1), (4, "jit", 2), (2, "pmap", 2), (4, "shard_map", 2)]
 )
 def test_parts_are_divided_by_the_sums_of_the_whole(numbers, way):
   """Random rows included: a row has the same key in whichever part it is."""

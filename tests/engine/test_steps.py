@@ -38,7 +38,8 @@ def reference(plain_config):
 
 
 @pytest.mark.parametrize(
-  ("num_devices", "backend"), [(4, "jit"), (4, "pmap"), (1, "pmap")]
+  ("num_devices", "backend"),
+  [(4, "jit"), (4, "pmap"), (4, "shard_map"), (1, "pmap")],
 )
 def test_backends_and_device_counts_agree(
   plain_config, reference, num_devices, backend

@@ -55,7 +55,7 @@ def check(config):
   """One loss curve: of one device, of four, under jit and under pmap."""
   reference = step_runs.train(config, num_devices=1)
   assert reference[1][-1]["loss"] != reference[1][0]["loss"]
-  for backend in ("jit", "pmap"):
+  for backend in ("jit", "pmap", "shard_map"):
     state, history, _ = step_runs.train(config, 4, backend)
     for ours, theirs in zip(history, reference[1], strict=True):
       assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)

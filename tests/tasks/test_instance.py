@@ -435,7 +435,7 @@ def test_backends_agree(config):
   config.model.rpn_positives = config.model.roi_positives = 0.5
   config.optimizer.name, config.optimizer.learning_rate = "momentum", 0.01
   results = []
-  for backend, count in (("jit", 1), ("jit", 2), ("pmap", 2)):
+  for backend, count in (("jit", 1), ("jit", 2), ("pmap", 2), ("shard_map", 2)):
     config.backend = backend
     mesh = runtime.make_mesh(jax.devices()[:count])
     data = inputs.open_inputs(config, train=True)
