@@ -144,6 +144,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
   expected = fields(task, model)
   for name in values:
     if name not in expected:
+      others = [k for k, each in of_task.MODELS.items() if name in each.fields]
+      if name.startswith("model.") and others:
+        raise UserError(
+          f"config.model.name = {shown(model)}: has no {name}, which is of "
+          f"{', '.join(others)}; choose the model where the config is made, as "
+          f"in --config=configs/{task}.py:{model}, or by default_config"
+        )
       close = nearest(name, expected, cutoff=0.5)
       hint = f"; did you mean config.{close}?" if close else ""
       raise UserError(f"config.{name}: no such field{hint}")

@@ -126,8 +126,13 @@ def _check_unet(config: ml_collections.ConfigDict, fail: Fail) -> None:
   model = config.model
   if model.encoder != "plain":
     for name in ("depth", "base_width", "pool_depth"):
-      if model[name] != _UNET[f"model.{name}"].default:
-        fail(f"model.{name}", "only model.encoder = 'plain' takes it")
+      default = _UNET[f"model.{name}"].default
+      if model[name] != default:
+        fail(
+          f"model.{name}",
+          f"only model.encoder = 'plain' takes it; with {model.encoder!r} set "
+          f"--config.model.{name}={default}",
+        )
   times = halvings(model.encoder, model.depth)
   if len(model.decoder_channels) not in (0, times):
     fail(

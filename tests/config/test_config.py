@@ -67,7 +67,7 @@ def test_defaults_are_valid(model):
     ("optimizer.frozen", "(", "not a regular expression"),
     ("optimizer.rate_scales", ("a",), "expected 'REGEX=FACTOR'"),
     ("optimizer.rate_scales", ("a=-1",), "expected 'REGEX=FACTOR'"),
-    ("backend", "shard_map", "expected one of 'jit', 'pmap'"),
+    ("backend", "threads", "expected one of 'jit', 'pmap'"),
     ("task", "panoptic", "expected one of"),
     ("model.name", "segformer", "expected one of"),
   ],
@@ -158,4 +158,15 @@ def test_volumes_are_cropped_out_of_folders(config):
   config.predict.window = (16, 64, 64)
   config.loss.weight_map = 10.0
   with pytest.raises(UserError, match="is of images, not of volumes"):
+    config_lib.validate(config)
+
+
+def test_a_model_is_chosen_where_the_config_is_made(config):
+  config = config.copy_and_resolve_references()
+  config.model.name = "fcn_resnet"
+  with pytest.raises(UserError, match=r"semantic\.py:fcn_resnet"):
+    config_lib.validate(config)
+  config = config_lib.default_config("semantic", "unet")
+  config.model.update(encoder="resnet34", depth=3)
+  with pytest.raises(UserError, match=r"set --config\.model\.depth=4"):
     config_lib.validate(config)
