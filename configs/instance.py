@@ -50,7 +50,7 @@ def any_images(config):
 
 
 def coco(config):
-  config.data.name = "coco"
+  config.data.update(name="coco", eval_split="val")
 
 
 def microscopy(config):
