@@ -16,14 +16,14 @@ import optax
 
 from benchmarks import model_rows
 from benchmarks.models_ours import MODELS
+from cases.public_functions import trials
+from cases.public_functions_tables import TABLES
 from segsiam_jax.config import default_config
 from segsiam_jax.engine import runtime, steps
 from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import first_line
 from segsiam_jax.metrics.base import compute_all, widen
 from segsiam_jax.tasks import semantic
-from tests.public_functions import trials
-from tests.public_functions_tables import TABLES
 
 
 class Check(NamedTuple):

@@ -180,7 +180,7 @@ class _Detector(nn.Module):
 
 def mask_rcnn(row: Row) -> Case:
   # Weights by a formula, so that as much is found as by a trained detector.
-  from tests.golden.detection_peers import make
+  from cases.torchvision_detectors import make
 
   with torch.device("cpu"):
     model = make("v1")

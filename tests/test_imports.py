@@ -95,20 +95,21 @@ def test_importing_the_losses_is_light():
   assert done.stdout.strip() == "[]"
 
 
-def test_tests_do_not_import_tests():
-  """What several need is in modules of its own beside them."""
-  for folder in ("tests", "benchmarks"):
-    for path in sorted((ROOT.parent / folder).rglob("*.py")):
-      for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-          names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-          names = [alias.name for alias in node.names]
-        for name in names:
-          parts = name.split(".")
-          is_test = any(part.startswith("test_") for part in parts[1:-1])
-          is_test |= (ROOT.parent / f"{'/'.join(parts)}.py").exists() and (
-            parts[-1].startswith("test_")
-          )
-          assert not (parts[0] == "tests" and is_test), f"{path}: {name}"
+# What each folder beside the package may import of the others.
+BESIDE = {"cases": (), "tests": ("cases",), "benchmarks": ("cases",)}
+
+
+@pytest.mark.parametrize("folder", BESIDE)
+def test_folders_beside_the_package_stand_alone(folder):
+  """What several need is in `cases`, or in modules beside the tests."""
+  for path in sorted((ROOT.parent / folder).rglob("*.py")):
+    for name in imported(path):
+      parts = name.split(".")
+      if parts[0] in BESIDE:
+        assert parts[0] in (folder, *BESIDE[folder]), f"{path}: {name}"
+      is_test = any(part.startswith("test_") for part in parts[1:-1])
+      is_test |= (
+        parts[-1].startswith("test_")
+        and (ROOT.parent / f"{'/'.join(parts)}.py").exists()
+      )
+      assert not is_test, f"{path}: {name}"

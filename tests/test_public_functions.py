@@ -1,7 +1,7 @@
 """Every public function of losses, metrics and ops: shapes, NaN, dtypes.
 
 What is public is found in the source; a function without an entry in a table
-fails. The tables are the modules `public_functions_*`.
+fails. The tables are the modules `cases/public_functions_*`.
 """
 
 import re
@@ -9,13 +9,13 @@ import re
 import numpy as np
 import pytest
 
-from tests.public_functions import (
+from cases.public_functions import (
   WRONG_SHAPES,
   is_floating,
   public_functions,
   trials,
 )
-from tests.public_functions_tables import TABLES
+from cases.public_functions_tables import TABLES
 
 TRIALS = [trial for table in TABLES for trial in trials(table.CASES)]
 # Numbers that no 32 bits hold apart.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision import ops
 from torchvision.models.detection import roi_heads
 
-from tests.golden.detection_inputs import op_inputs
+from cases.detection_inputs import op_inputs
 
 
 def roi_align(inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

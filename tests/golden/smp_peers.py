@@ -13,7 +13,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 
-from tests.golden.filled import image
+from cases.filled import image
 from tests.golden.torchvision_peers import filled
 
 SIZE = (64, 96)

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
-from segsiam_jax.pretrained import torchvision_detection
-from tests.golden.detection_inputs import (
+from cases.detection_inputs import (
   DETECTIONS,
   LOSS_SIZE,
   SIZES,
@@ -22,6 +20,8 @@ from tests.golden.detection_inputs import (
   loss_inputs,
   picture,
 )
+from segsiam_jax.models.mask_rcnn import FORMS, MaskRCNN
+from segsiam_jax.pretrained import torchvision_detection
 
 STORED = np.load(pathlib.Path(__file__).with_name("detection_peers.npz"))
 SMALL = {

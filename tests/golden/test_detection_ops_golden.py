@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from cases.detection_inputs import op_inputs
 from segsiam_jax import losses
 from segsiam_jax.ops.masks import paste_masks
 from segsiam_jax.ops.nms import nms
 from segsiam_jax.ops.roi_align import METHODS, roi_align
-from tests.golden.detection_inputs import op_inputs
 
 STORED = np.load(pathlib.Path(__file__).with_name("detection_ops_peers.npz"))
 INPUTS = op_inputs()

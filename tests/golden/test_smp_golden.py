@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from cases.filled import image, shapes, state_dict_of
 from segsiam_jax.models.unet import UNet
 from segsiam_jax.pretrained import smp
-from tests.golden.filled import image, shapes, state_dict_of
 
 STORED = np.load(pathlib.Path(__file__).parent / "smp_peers.npz")
 SIZE = (64, 96)

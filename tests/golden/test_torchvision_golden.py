@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from cases.filled import SIZE, image, shapes, state_dict_of
 from segsiam_jax.models.convnext import ConvNeXt
 from segsiam_jax.models.fcn import FCNResNet
 from segsiam_jax.models.resnet import ResNet
 from segsiam_jax.models.vgg import VGG16
 from segsiam_jax.pretrained import torchvision
-from tests.golden.filled import SIZE, image, shapes, state_dict_of
 
 STORED = np.load(pathlib.Path(__file__).parent / "torchvision_peers.npz")
 

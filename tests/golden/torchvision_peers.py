@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torchvision.models._utils import IntermediateLayerGetter
 
-from tests.golden.filled import fill, image
+from cases.filled import fill, image
 
 SIZE = (65, 97)
 

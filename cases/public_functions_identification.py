@@ -2,22 +2,8 @@
 
 import numpy as np
 
-from segsiam_jax.metrics import (
-  EpisodeAccuracy,
-  Ranking,
-  ScoreHistogram,
-  bootstrap_interval,
-  mean_average_precision_at_r,
-  pair_scores,
-  precision_at_1,
-  r_precision,
-  recall_at_k,
-  retrieval_metrics,
-  t_interval,
-  wilson_interval,
-)
-from tests.public_functions import Case
-from tests.public_functions_metric_learning import (
+from cases.public_functions import Case
+from cases.public_functions_metric_learning import (
   ANY_ROWS,
   ANY_SHAPE,
   ANY_VECTORS,
@@ -31,6 +17,20 @@ from tests.public_functions_metric_learning import (
   B,
   D,
   vectors,
+)
+from segsiam_jax.metrics import (
+  EpisodeAccuracy,
+  Ranking,
+  ScoreHistogram,
+  bootstrap_interval,
+  mean_average_precision_at_r,
+  pair_scores,
+  precision_at_1,
+  r_precision,
+  recall_at_k,
+  retrieval_metrics,
+  t_interval,
+  wilson_interval,
 )
 
 

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from segsiam_jax.losses import combine, weighted_sum
-from segsiam_jax.metrics import ClassMean, ConfusionMatrix, PanopticQuality
-from segsiam_jax.metrics.base import Mean
-from segsiam_jax.metrics.rand import RandScores
-from segsiam_jax.ops.augment import Augmentation
-from segsiam_jax.ops.distort import Distortion, turn
-from tests.public_functions import Case
-from tests.public_functions_metric_learning import (
+from cases.public_functions import Case
+from cases.public_functions_metric_learning import (
   ANY_VECTORS,
   KEY,
   MASK,
   WIDTHS,
   vectors,
 )
+from segsiam_jax.losses import combine, weighted_sum
+from segsiam_jax.metrics import ClassMean, ConfusionMatrix, PanopticQuality
+from segsiam_jax.metrics.base import Mean
+from segsiam_jax.metrics.rand import RandScores
+from segsiam_jax.ops.augment import Augmentation
+from segsiam_jax.ops.distort import Distortion, turn
 
 B, H, W, K = 3, 4, 5, 4
 # All classes in every image.

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from tests.golden.filled import fill, image
+from cases.filled import fill, image
 
 # Heights and widths; the second and third are padded to multiples of 32.
 SIZES = ((96, 128), (128, 100), (120, 200))

@@ -1,4 +1,4 @@
-"""What `test_public_functions` tries, and how it finds what there is to try."""
+"""What is tried of each public function, and how these are found."""
 
 import ast
 import dataclasses

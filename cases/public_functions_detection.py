@@ -3,18 +3,18 @@
 import jax
 import numpy as np
 
-from segsiam_jax.metrics import CocoAveragePrecision, Detections, GroundTruth
-from segsiam_jax.metrics.image_objects import encode_mask
-from segsiam_jax.ops.matching import balanced_sample
-from segsiam_jax.ops.roi_align import roi_align
-from tests.public_functions import Case
-from tests.public_functions_metric_learning import (
+from cases.public_functions import Case
+from cases.public_functions_metric_learning import (
   ANY_ROWS,
   ANY_VECTORS,
   KEY,
   WIDTHS,
   vectors,
 )
+from segsiam_jax.metrics import CocoAveragePrecision, Detections, GroundTruth
+from segsiam_jax.metrics.image_objects import encode_mask
+from segsiam_jax.ops.matching import balanced_sample
+from segsiam_jax.ops.roi_align import roi_align
 
 B, R, C = 2, 3, 4
 BROADCAST = ("one row", "leading axis", "fewer axes")

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from cases.public_functions import Case
 from segsiam_jax.losses import WeightedLoss
 from segsiam_jax.ops import LearnedWeights, renumber, similarity
 from segsiam_jax.ops.deformable import (
@@ -12,7 +13,6 @@ from segsiam_jax.ops.deformable import (
   deformable_similarities,
   deformable_similarity,
 )
-from tests.public_functions import Case
 
 B, D = 6, 3
 METRICS = ("euclidean", "sq_euclidean", "cosine", "l1")
