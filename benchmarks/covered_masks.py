@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from segsiam_jax import inputs, process
+from segsiam_jax.config import of_workdir
 from segsiam_jax.data.builders.digit_scenes import DigitScenes, make_scene
 from segsiam_jax.data.instance.annotations import Annotations, Crop
 from segsiam_jax.data.instance.rows import mask_in_box
@@ -87,7 +88,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--workdir", required=True)
   workdir = parser.parse_args().workdir
-  config = workdir.read(workdir)
+  config = of_workdir.read(workdir)
   data = inputs.open_inputs(config, train=False)
   config = inputs.of_evaluation(config, data.source, ())
   mesh = runtime.make_mesh()

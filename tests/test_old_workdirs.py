@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from segsiam_jax import predict, train
+from segsiam_jax.config import of_workdir
 from segsiam_jax.evaluate import evaluate
 
 ARCHIVES = sorted((pathlib.Path(__file__).parent / "old_workdirs").glob("*"))
@@ -43,7 +44,7 @@ def test_an_old_workdir_goes_on(archive, tmp_path):
     file.extractall(tmp_path)
   workdir = tmp_path / archive.stem
   halfway, end = evaluations(workdir)
-  config = workdir.read(str(workdir))
+  config = of_workdir.read(str(workdir))
 
   metrics = evaluate(config, str(workdir), str(halfway["step"]))
   check_equal(metrics, halfway)
