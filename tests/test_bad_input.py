@@ -4,7 +4,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 import zipfile
 
 import pytest
@@ -38,10 +37,9 @@ def test_the_corpus_is_made_of_good_data(tmp_path, reader):
 
 
 def run(tmp_path, reader, *flags, **environment):
-  """The command line on the data in `tmp_path`: code, stderr, seconds."""
+  """The command line on the data in `tmp_path`: code and stderr."""
   config = tmp_path / "config.py"
   config.write_text(CONFIG.format(reader=reader, root=str(tmp_path / "data")))
-  start = time.monotonic()
   done = subprocess.run(
     [sys.executable, "-m", "segsiam_jax.main", f"--config={config}"]
     + [f"--workdir={tmp_path / 'run'}", *flags],
@@ -50,8 +48,9 @@ def run(tmp_path, reader, *flags, **environment):
     text=True,
     errors="surrogateescape",
     env=os.environ | {"SEGSIAM_JAX_CACHE": ""} | environment,
+    timeout=120,
   )
-  return done.returncode, done.stderr, time.monotonic() - start
+  return done.returncode, done.stderr
 
 
 def change(path, old: bytes, new: bytes):
@@ -123,8 +122,8 @@ def test_bad_input_on_the_command_line(tmp_path, reader, spoil, word):
   bad_inputs.READERS[reader][0](tmp_path / "data")
   spoil(tmp_path / "data")
   (tmp_path / "run").mkdir()
-  code, stderr, seconds = run(tmp_path, reader)
-  assert code == 2 and seconds < 10, stderr
+  code, stderr = run(tmp_path, reader)
+  assert code == 2, stderr
   lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
   assert len(lines) == 1 and "Traceback" not in stderr, stderr
   assert word in lines[0]
@@ -142,9 +141,7 @@ def test_without_what_is_broken_a_run_goes_on(tmp_path):
     os.rename(folder + b"/0.png", folder + b"/\xff\n\xc3\xa9.png")
     bad_inputs.save_image(tmp_path / f"data/train/{kind}/9.png", 9, values=2)
   flags = ("--config.data.skip_broken=True", "--config.train.batch_size=2")
-  code, stderr, _ = run(
-    tmp_path, "semantic", *flags, LC_ALL="C", PYTHONUTF8="0"
-  )
+  code, stderr = run(tmp_path, "semantic", *flags, LC_ALL="C", PYTHONUTF8="0")
   assert code == 0, stderr
   assert "1 of 4 examples are broken and left out: " in stderr
   assert "3 examples to train on" in stderr
@@ -199,7 +196,7 @@ def test_nothing_is_written_outside_of_the_workdir(tmp_path, reader, spoil):
   (tmp_path / "config.py").touch()
   before = bad_inputs.snapshot(tmp_path)
   for mode in ("train", "eval"):
-    code, stderr, _ = run(tmp_path, reader, f"--mode={mode}")
+    code, stderr = run(tmp_path, reader, f"--mode={mode}")
     assert code == 0, stderr
   after = bad_inputs.snapshot(tmp_path)
   mine = [name for name in after if not name.startswith(("run/", "config.py"))]
