@@ -85,7 +85,8 @@ def test_a_net_learns_volumes_and_predicts_them(
   score = [json.loads(line) for line in lines][-1]
   assert score["iou/ball"] > 0.6
   with Image.open(finished / "images/eval_0000040.png") as picture:
-    assert picture.size == (2 * 3 * 36, 40)
+    # The slices, and below them two lines of caption and legend.
+    assert picture.size == (240, 40 + 32)
   config = config.copy_and_resolve_references()
   whole = evaluate.evaluate(config, str(finished))
   assert whole["iou/ball"] == pytest.approx(score["iou/ball"], rel=1e-6)
@@ -97,7 +98,7 @@ def test_a_net_learns_volumes_and_predicts_them(
     line = json.loads((out / "predictions.jsonl").read_text().splitlines()[0])
     assert (line["depth"], line["height"], line["width"]) == (10, 40, 36)
     with Image.open(out / "overlays/0.png") as picture:
-      assert picture.size == (36, 40)
+      assert picture.size == (240, 40 + 16)
     return np.stack(
       [images.read_label(out / f"labels/{k}.tif", rank=3) for k in (0, 1)]
     )
