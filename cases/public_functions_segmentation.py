@@ -11,7 +11,12 @@ from cases.public_functions_metric_learning import (
   vectors,
 )
 from segsiam_jax.losses import combine, weighted_sum
-from segsiam_jax.metrics import ClassMean, ConfusionMatrix, PanopticQuality
+from segsiam_jax.metrics import (
+  ClassMean,
+  ConfusionMatrix,
+  MultilabelCounts,
+  PanopticQuality,
+)
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.metrics.rand import RandScores
 from segsiam_jax.ops.augment import Augmentation
@@ -276,6 +281,19 @@ CASES = {
   "metrics.segmentation.ConfusionMatrix.of": of_pairs(
     ConfusionMatrix.of, classes=K
   ),
+  "metrics.multilabel.MultilabelCounts.of": [
+    Case(
+      {
+        "predictions": PREDICTIONS[..., None] % 2,
+        "labels": LABELS[..., None] % 2,
+        "where": WHERE,
+      },
+      {"classes": 1},
+      MultilabelCounts.of,
+      classes=("predictions", "labels"),
+      unseen=MASK,
+    )
+  ],
   "metrics.surface.boundary_iou": of_pairs(num_classes=K, dilation=0.1),
   "metrics.surface.hausdorff_distance": of_pairs(
     num_classes=K, percentile=95.0, missing=9.0
@@ -386,10 +404,14 @@ EXEMPT = {
   "metrics.rand.RandScores.add_image": "tried with `add`",
   "metrics.rand.RandScores.compute": "tried with `add`",
   "metrics.rand.RandScores.gather": "of processes, not of arrays",
+  "metrics.multilabel.MultilabelCounts.compute": _STATES,
+  "metrics.multilabel.MultilabelCounts.empty": "no arrays",
   "metrics.segmentation.ConfusionMatrix.compute": _STATES,
   "metrics.segmentation.ConfusionMatrix.empty": "no arrays",
   "ops.augment.elastic_field": "no arrays",
   "ops.augment.positions": "a part of `warp` and `distort`, tried there",
   "ops.augment.rotation": "a part of `warp` and `distort`, tried there",
+  "ops.multilabel.pack": "of masks that a reader has made",
+  "ops.multilabel.unpack": "of labels that `pack` has made",
   "ops.pixels.expand_trailing": "the check of `where`, tried with the losses",
 }

@@ -11,7 +11,8 @@ training images; a field that you set is kept. After the colon, in any order:
 - its fields, such as encoder=resnet50, or others in full, such as
   loss.focal=1;
 - a preset: photos (default), microscopy, volumes, binary (0 is the background,
-  anything else the object), debug.
+  anything else the object), multilabel (classes may overlap, a folder of masks
+  for each), debug.
 
   --config=configs/semantic.py:fcn_resnet,encoder=resnet50
   --config=configs/semantic.py:microscopy,train.epochs=100
@@ -79,6 +80,10 @@ def binary(config):
   config.data.legend = "binary"
 
 
+def multilabel(config):
+  config.data.multilabel = True
+
+
 def debug(config):
   on_digit_scenes(config)
   config.data.auto = False
@@ -94,6 +99,7 @@ PRESETS = {
   "microscopy": microscopy,
   "volumes": volumes,
   "binary": binary,
+  "multilabel": multilabel,
   "debug": debug,
 }
 

@@ -211,6 +211,11 @@ def _files_like(
         yield path, (listing.same(below), listing.same(match[1]))
 
 
+def finds(folder: pathlib.Path, pattern: str, split: str) -> bool:
+  """Whether a folder has files that a pattern names."""
+  return any(True for _ in _files_like(folder, pattern, split))
+
+
 def _checked(
   matches: _Matches, layout: Layout, root: str, broken: Broken
 ) -> list[Pair]:

@@ -11,7 +11,9 @@ FIELDS: dict[str, Field] = {
     "layouts",
   ),
   "data.mask_files": Field(
-    "", "its masks, such as '{split}/masks/**/*_mask'; the * parts are alike"
+    "",
+    "its masks, such as '{split}/masks/**/*_mask'; the * parts are alike, and "
+    "{class} is each class of data.multilabel",
   ),
 }
 

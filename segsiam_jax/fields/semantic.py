@@ -14,6 +14,8 @@ from segsiam_jax.fields.data_sets import SEMANTIC
 from segsiam_jax.fields.semantic_losses import taking
 
 MODELS = semantic_models.MODELS
+# Classes that may overlap, each a bit of `ops.multilabel`.
+MOST_OVERLAPPING = 30
 
 FIELDS: dict[str, Field] = {
   "data.image_size": Field(
@@ -63,6 +65,11 @@ FIELDS: dict[str, Field] = {
     "classes",
     "what a folder holds: masks/ of classes, or labels/ that number objects",
     one_of("classes", "instances"),
+  ),
+  "data.multilabel": Field(
+    False,
+    "classes may overlap: a mask of each, masks/CLASS/NAME.png, and a sigmoid "
+    "instead of a softmax",
   ),
   "data.train_fraction": Field(
     1.0,
@@ -118,7 +125,9 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   data = config.data
   if SEMANTIC[data.name].folder and not data.dir:
     fail("data.dir", "the folder that holds the splits is needed")
-  if len(data.class_names) == 1:
+  if data.multilabel:
+    _check_multilabel(config, fail)
+  elif len(data.class_names) == 1:
     fail("data.class_names", "expected two or more, the background included")
   if data.legend and (data.label_values or data.ignore_values):
     fail("data.legend", "leave data.label_values and data.ignore_values empty")
@@ -182,6 +191,45 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   if named and config.eval.rand_class not in ("", *named):
     fail("eval.rand_class", f"expected one of {', '.join(named)}, or ''")
   semantic_models.check(config, fail)
+
+
+def is_folder_name(name: str) -> bool:
+  """Whether a class can have a folder of its name."""
+  return not name.startswith(".") and not set(name) & set("/\\\0")
+
+
+def _check_multilabel(config: ml_collections.ConfigDict, fail: Fail) -> None:
+  data, loss = config.data, config.loss
+  if data.name != "folder":
+    fail("data.multilabel", "only data.name = 'folder' has masks of classes")
+  for name in ("label_values", "ignore_values", "legend"):
+    if data[name]:
+      fail(f"data.{name}", "a mask of data.multilabel is black and white")
+  if data.masks == "instances":
+    fail("data.masks", "data.multilabel needs 'classes'")
+  if len(data.class_names) > MOST_OVERLAPPING:
+    fail("data.class_names", f"at most {MOST_OVERLAPPING} of data.multilabel")
+  for name in data.class_names:
+    if not is_folder_name(name):
+      fail("data.class_names", f"{name!r} cannot be the name of a folder")
+  if data.mask_files and "{class}" not in data.mask_files:
+    fail("data.mask_files", "data.multilabel needs {class} in it")
+  if data.mask_files and not data.class_names:
+    fail("data.class_names", "name the classes that {class} stands for")
+  if loss.weight_map:
+    fail("loss.weight_map", "is of classes that exclude each other; set 0.0")
+  for name, each in semantic_losses.LOSSES.items():
+    if not loss[name]:
+      continue
+    if each.sigmoid is None:
+      fail(f"loss.{name}", "is of classes that exclude each other; set 0.0")
+    useless = set(each.options.values()) - set(
+      each.overlapping().options.values()
+    )
+    for field in sorted(useless):
+      default = semantic_losses.FIELDS[field].default
+      if loss[field.removeprefix("loss.")] != default:
+        fail(field, f"data.multilabel has none; leave it at {default}")
 
 
 def _check_volumes(config: ml_collections.ConfigDict, fail: Fail) -> None:

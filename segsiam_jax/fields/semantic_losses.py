@@ -1,7 +1,7 @@
 """The table of losses of semantic segmentation."""
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segsiam_jax.fields.base import Field, within
 
@@ -15,15 +15,27 @@ class Loss(NamedTuple):
     options: parameters of the function, each with the field that sets it.
     takes: what else it takes: 'class_weights', 'pixel_weights' and 'axis_name',
       the pmap axis.
+    sigmoid: arguments that make it one of classes that may overlap; None if
+      it cannot be.
+    sigmoid_function: of those classes, without options; '' for `function`.
   """
 
   function: str
   weight: float = 0.0
   options: Mapping[str, str] = {}
   takes: Collection[str] = ()
+  sigmoid: Mapping[str, Any] | None = None
+  sigmoid_function: str = ""
+
+  def overlapping(self) -> "Loss":
+    """The same loss of classes that may overlap."""
+    if self.sigmoid_function:
+      return self._replace(function=self.sigmoid_function, options={})
+    return self
 
 
 _OF_PIXELS = ("class_weights", "pixel_weights")
+_SIGMOID = {"activation": "sigmoid"}
 _REGIONS = {"smooth": "loss.dice_smooth", "batch": "loss.dice_batch"}
 
 LOSSES: dict[str, Loss] = {
@@ -35,27 +47,38 @@ LOSSES: dict[str, Loss] = {
       "hardest_fraction": "loss.hardest_fraction",
     },
     _OF_PIXELS,
+    sigmoid={},
+    sigmoid_function="segsiam_jax.losses:sigmoid_cross_entropy",
   ),
   "focal": Loss(
     "segsiam_jax.losses:focal_loss",
     options={"gamma": "loss.focal_gamma"},
     takes=_OF_PIXELS,
+    sigmoid=_SIGMOID,
   ),
   "dice": Loss(
-    "segsiam_jax.losses:dice_loss", options=_REGIONS, takes=("axis_name",)
+    "segsiam_jax.losses:dice_loss",
+    options=_REGIONS,
+    takes=("axis_name",),
+    sigmoid=_SIGMOID,
   ),
   "jaccard": Loss(
-    "segsiam_jax.losses:jaccard_loss", options=_REGIONS, takes=("axis_name",)
+    "segsiam_jax.losses:jaccard_loss",
+    options=_REGIONS,
+    takes=("axis_name",),
+    sigmoid=_SIGMOID,
   ),
   "tversky": Loss(
     "segsiam_jax.tasks.semantic:tversky_loss",
     options=_REGIONS | {"alpha": "loss.tversky_alpha"},
     takes=("axis_name",),
+    sigmoid=_SIGMOID,
   ),
   "lovasz": Loss("segsiam_jax.losses:lovasz_softmax_loss"),
   "cl_dice": Loss(
     "segsiam_jax.losses:cl_dice_loss",
     options={"iterations": "loss.cl_dice_iterations"},
+    sigmoid=_SIGMOID | {"include_background": True},
   ),
 }
 

@@ -112,6 +112,12 @@ def read_table(
   return rows
 
 
+def read_header(path: str | os.PathLike) -> list[str]:
+  """Names of the columns of a CSV file, in their order; [] if it is empty."""
+  first = read_text(path).partition("\n")[0]
+  return [name.strip() for name in next(csv.reader([first]), [])]
+
+
 def _check_header(
   where: str, names: list[str], columns: Sequence[str], optional: Sequence[str]
 ) -> list[str]:

@@ -8,7 +8,12 @@ import ml_collections
 
 from segsiam_jax.data import images, layouts
 from segsiam_jax.data.broken import Broken
-from segsiam_jax.data.semantic import class_balance, rows, sources
+from segsiam_jax.data.semantic import (
+  class_balance,
+  multilabel,
+  rows,
+  sources,
+)
 from segsiam_jax.inputs import Opened, named, plan
 
 _logger = logging.getLogger(__name__)
@@ -20,25 +25,35 @@ _IMBALANCED = 10
 def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   """Opens the training or the evaluation split."""
   data = config.data
-  options = sources.FolderOptions(
-    class_names=tuple(data.class_names),
-    legend=data.legend,
-    label_values=tuple(data.label_values),
-    ignore_values=tuple(data.ignore_values),
-    instances=data.masks == "instances",
-    image_format=image_format(config),
-    layout=layouts.Layout(data.image_files, data.mask_files),
-    skip_broken=data.skip_broken,
-  )
-  source = sources.open_source(
-    data.name,
-    data.train_split if train else data.eval_split,
-    os.path.expanduser(data.dir),
-    options,
-  )
+  split = data.train_split if train else data.eval_split
+  folder = os.path.expanduser(data.dir)
+  layout = layouts.Layout(data.image_files, data.mask_files)
+  if data.multilabel:
+    source = multilabel.MultilabelSource(
+      folder,
+      split,
+      tuple(data.class_names),
+      image_format(config),
+      layout,
+      data.skip_broken,
+    )
+  else:
+    options = sources.FolderOptions(
+      class_names=tuple(data.class_names),
+      legend=data.legend,
+      label_values=tuple(data.label_values),
+      ignore_values=tuple(data.ignore_values),
+      instances=data.masks == "instances",
+      image_format=image_format(config),
+      layout=layout,
+      skip_broken=data.skip_broken,
+    )
+    source = sources.open_source(data.name, split, folder, options)
   if train and data.train_fraction < 1:
     source = sources.Subset(source, data.train_fraction, config.seed)
-  class_balance.check_classes_differ(source, named(config, train), train)
+  class_balance.check_classes_differ(
+    source, named(config, train), train, fewest=1 if data.multilabel else 2
+  )
   of_image = rows.SemanticRows(
     image_size=image_size(config, train),
     channels=data.channels,
@@ -48,6 +63,7 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
     weight_map=config.loss.weight_map if train else 0.0,
     weight_map_sigma=config.loss.weight_map_sigma,
     image_dtype=data.image_dtype,
+    label_dtype="int32" if data.multilabel else "uint8",
   )
   return Opened(source, of_image)
 
@@ -85,15 +101,15 @@ def choose(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """See `TaskParts.choose`."""
   data, rank = config.data, len(config.data.image_size)
   if data.name == "folder":
-    kind = "labels" if data.masks == "instances" else "masks"
+    folder, split = os.path.expanduser(data.dir), data.train_split
     layout = layouts.Layout(data.image_files, data.mask_files)
-    pairs = layouts.find_pairs(
-      os.path.expanduser(data.dir),
-      data.train_split,
-      kind,
-      Broken(skip=True),
-      layout,
-    )
+    broken = Broken(skip=True)
+    if data.multilabel:
+      names = tuple(data.class_names)
+      _, pairs = multilabel.find_files(folder, split, names, broken, layout)
+    else:
+      kind = "labels" if data.masks == "instances" else "masks"
+      pairs = layouts.find_pairs(folder, split, kind, broken, layout)
     files = [image for image, _ in pairs]
   else:
     files = plan.files_of(open_split(config, True).source.keys())
@@ -116,7 +132,8 @@ def describe(
   if pixels is None:
     return [], []
   named_pixels = dict(zip(source.class_names, pixels.tolist(), strict=True))
-  total = sum(named_pixels.values()) or 1
+  # Of overlapping classes a pixel may count several times, or not at all.
+  total = getattr(source, "size", sum(named_pixels.values())) or 1
   lines = [
     "pixels: "
     + ", ".join(f"{k} {100 * v / total:.3g} %" for k, v in named_pixels.items())

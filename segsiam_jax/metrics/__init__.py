@@ -23,6 +23,7 @@ from segsiam_jax.metrics.intervals import (
 )
 from segsiam_jax.metrics.intervals import t_interval as t_interval
 from segsiam_jax.metrics.intervals import wilson_interval as wilson_interval
+from segsiam_jax.metrics.multilabel import MultilabelCounts as MultilabelCounts
 from segsiam_jax.metrics.panoptic import PanopticQuality as PanopticQuality
 from segsiam_jax.metrics.panoptic import panoptic_quality as panoptic_quality
 from segsiam_jax.metrics.rand import RandScores as RandScores

@@ -15,21 +15,20 @@ from segsiam_jax.data import images
 from segsiam_jax.data.semantic.sources import SemanticSource
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
-from segsiam_jax.metrics import ConfusionMatrix, RandScores
+from segsiam_jax.metrics import RandScores
+from segsiam_jax.metrics.base import widen
 from segsiam_jax.metrics.gather import gather
 from segsiam_jax.prediction.probabilities import Probabilities
 from segsiam_jax.tasks.base import Batch, HostMetrics, Metrics
+from segsiam_jax.tasks.pixel_classes import ExclusiveClasses, of_config
 from segsiam_jax.tasks.semantic import counts_rows
-
-# Pixels that are counted at a time.
-_PIECE = 2**20
 
 
 class Labelled(NamedTuple):
   """What a model says of a file.
 
   Attributes:
-    label: (*S,) uint8 class indices.
+    label: (*S,) see `pixel_classes`.
     confidence: mean probability of the classes.
     likely: (*S,) float32, the probability of one class, or None.
   """
@@ -42,32 +41,29 @@ class Labelled(NamedTuple):
 def label_pixels(
   bands: Iterable[tuple[int, np.ndarray]],
   size: tuple[int, ...],
+  classes: ExclusiveClasses,
   keep: int | None = None,
 ) -> Labelled:
-  """Class indices from probabilities that come band by band.
+  """Labels from probabilities that come band by band.
 
   Args:
     bands: see `Probabilities.__call__`.
     size: of the image.
+    classes: of a pixel.
     keep: class whose probabilities are kept; None for none.
 
   Raises:
     UserError: the probabilities are NaN.
   """
-  label = np.empty(size, np.uint8)
+  label = np.empty(size, classes.dtype)
   likely = None if keep is None else np.empty(size, np.float32)
   total = 0.0
   for first, band in bands:
     rows = slice(first, first + len(band))
-    # Class by class: a tenth of the time that argmax takes of the last axis.
-    highest = np.array(band[..., 0])
-    label[rows] = 0
-    for index in range(1, band.shape[-1]):
-      label[rows][band[..., index] > highest] = index
-      np.maximum(highest, band[..., index], out=highest)
+    label[rows], sure = classes.label_band(band)
     if likely is not None:
       likely[rows] = band[..., keep]
-    total += float(highest.sum(dtype=np.float64))
+    total += float(sure.sum(dtype=np.float64))
   if not np.isfinite(total):
     raise UserError(
       "the probabilities are NaN, because the weights are NaN or overflow; "
@@ -119,11 +115,11 @@ class FileScores(HostMetrics):
     self._config, self._source = config, source
     self._probabilities, self._state = probabilities, state
     self._loaded: Probabilities | None = None
-    self._names = tuple(config.data.class_names)
-    self._counts = np.zeros((len(self._names),) * 2, np.int64)
+    self._classes = of_config(config)
+    self._counts = widen(self._classes.no_counts())
     self._rand, self._keep = None, None
     if config.eval.rand_class:
-      self._keep = self._names.index(config.eval.rand_class)
+      self._keep = self._classes.names.index(config.eval.rand_class)
       self._rand = RandScores(self._keep)
 
   def _by_row(self, whole: bool) -> bool:
@@ -162,7 +158,8 @@ class FileScores(HostMetrics):
       bands = self._probabilities.at_own_size(
         predictions["probabilities"][row], truth.shape
       )
-      return label_pixels(bands, truth.shape, self._keep), truth
+      found = label_pixels(bands, truth.shape, self._classes, self._keep)
+      return found, truth
 
     with futures.ThreadPoolExecutor(self._config.data.threads) as pool:
       results = pool.map(of_row, by_row)
@@ -177,7 +174,9 @@ class FileScores(HostMetrics):
     example = self._source[index]
     image = images.to_channels(example["image"], self._config.data.channels)
     try:
-      found = label_pixels(self._loaded(image), image.shape[:-1], self._keep)
+      found = label_pixels(
+        self._loaded(image), image.shape[:-1], self._classes, self._keep
+      )
     except UserError as error:
       raise UserError(
         f"config.data.eval_split, example {index}: {error}"
@@ -186,13 +185,16 @@ class FileScores(HostMetrics):
 
   def _add(self, found: Labelled, truth: np.ndarray, counted: bool) -> None:
     if not counted:
-      self._counts += count_pixels(found.label, truth, len(self._names))
+      self._counts = self._counts.merge(
+        self._classes.counts_of_file(found.label, truth)
+      )
     if self._rand is not None:
-      self._rand.add_image(truth == self._keep, found.likely)
+      self._rand.add_image(self._classes.has(truth, self._keep), found.likely)
 
   def gather(self) -> "FileScores":
     """Those of all processes together, on every process."""
-    self._counts = sum(gather([self._counts]))
+    counts = sum(gather([self._counts.counts]))
+    self._counts = self._counts.replace(counts=counts)
     if self._rand is not None:
       self._rand = self._rand.gather()
     self._state = self._loaded = None
@@ -200,7 +202,7 @@ class FileScores(HostMetrics):
 
   def sums(self) -> Metrics:
     """Counts of the rows that the device did not count."""
-    return {"": ConfusionMatrix(self._counts, self._names)}
+    return {"": self._counts}
 
   def compute(self) -> dict[str, float]:
     """See `RandScores.compute`; {} without `eval.rand_class`."""
@@ -214,23 +216,3 @@ class FileScores(HostMetrics):
     pixel.add_image(np.ones((1, 1), bool), np.ones((1, 1), np.float32))
     names = dict.fromkeys(pixel.compute(), "max")
     return names | {"rand_best_threshold": ""}
-
-
-def count_pixels(
-  label: np.ndarray, truth: np.ndarray, num_classes: int
-) -> np.ndarray:
-  """(K, K) int64: rows are true classes, columns predicted ones.
-
-  Args:
-    label: (*S,) uint8 in [0, K).
-    truth: (*S,) uint8 in [0, K), or 255 for pixels that do not count.
-    num_classes: K, at most 255.
-  """
-  counts = np.zeros(num_classes**2, np.int64)
-  step = max(1, _PIECE // label[0].size)
-  for start in range(0, len(label), step):
-    piece = slice(start, start + step)
-    codes = truth[piece].astype(np.int32) * num_classes + label[piece]
-    # Codes of ignored pixels are larger than all others.
-    counts += np.bincount(codes.ravel(), minlength=len(counts))[: len(counts)]
-  return counts.reshape(num_classes, num_classes)

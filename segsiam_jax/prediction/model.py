@@ -16,10 +16,12 @@ from segsiam_jax.data import images
 from segsiam_jax.engine import checkpoint as checkpoint_lib
 from segsiam_jax.errors import UserError
 from segsiam_jax.inputs import semantic
+from segsiam_jax.ops import multilabel
 from segsiam_jax.prediction.instance import Finder
 from segsiam_jax.prediction.labels import label_pixels
 from segsiam_jax.prediction.probabilities import Probabilities
 from segsiam_jax.prediction.siamese import Embedder
+from segsiam_jax.tasks.pixel_classes import of_config
 
 Image = str | os.PathLike | np.ndarray
 _Result = TypeVar("_Result")
@@ -29,9 +31,10 @@ class Segmentation(NamedTuple):
   """Classes of pixels.
 
   Attributes:
-    labels: (H, W) or (D, H, W) uint8 class indices.
+    labels: (H, W) or (D, H, W) uint8 class indices; of classes that may overlap
+      (`data.multilabel`) with a last axis of K, bool.
     confidence: mean probability of these classes.
-    probabilities: (*labels.shape, K) float32, or None if not asked for.
+    probabilities: (H, W, K) or (D, H, W, K) float32, or None if not asked for.
   """
 
   labels: np.ndarray
@@ -173,9 +176,11 @@ class SemanticModel(Model[Segmentation]):
       image: of the network's channels and dtype.
       probabilities: whether those of all classes are wanted, too.
     """
-    size = image.shape[:-1]
+    size, kind = image.shape[:-1], of_config(self.config)
     bands = list(self._probabilities(image))
-    label, confidence, _ = label_pixels(bands, size)
+    label, confidence, _ = label_pixels(bands, size, kind)
+    if self.config.data.multilabel:
+      label = multilabel.unpack(label, len(self.classes)).astype(bool)
     everything = None
     if probabilities:
       everything = np.concatenate([band for _, band in bands])

@@ -1,7 +1,7 @@
 """Semantic segmentation of images and volumes of any size."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import ml_collections
 import numpy as np
@@ -14,6 +14,7 @@ from segsiam_jax.prediction.labels import label_pixels
 from segsiam_jax.prediction.output import Output
 from segsiam_jax.prediction.probabilities import Probabilities
 from segsiam_jax.report import overlays
+from segsiam_jax.tasks.pixel_classes import of_config
 
 # Pictures to look at are not larger: of a larger image every second pixel,
 # every third and so on is shown.
@@ -29,7 +30,8 @@ def predict_files(
   """Labels every pixel of image files.
 
   Writes, for an image NAME.jpg, `labels/NAME.png` (class indices, of the
-  image's size), `overlays/NAME.png` (the image tinted) and a line in
+  image's size; of classes that may overlap `labels/CLASS/NAME.png`, 255 where
+  a pixel is of the class), `overlays/NAME.png` (the image tinted) and a line in
   `predictions.jsonl`; for a volume, `labels/NAME.tif` with a page a slice, and
   the slice halfway down tinted.
 
@@ -48,55 +50,58 @@ def predict_files(
   image_format = semantic.image_format(config)
   suffix = "png" if image_format.rank == 2 else "tif"
 
-  def names(stem: str) -> tuple[str, str]:
-    return f"labels/{stem}.{suffix}", f"overlays/{stem}.png"
+  class_names = tuple(config.data.class_names)
+  classes = of_config(config)
+
+  def label_names(stem: str) -> list[str]:
+    if not config.data.multilabel:
+      return [f"labels/{stem}.{suffix}"]
+    return [f"labels/{name}/{stem}.{suffix}" for name in class_names]
+
+  def overlay_name(stem: str) -> str:
+    return f"overlays/{stem}.png"
 
   output.claim(
     [
       files_lib.LINES_FILE,
-      *(name for stem in files.values() for name in names(stem)),
+      *(name for stem in files.values() for name in label_names(stem)),
+      *map(overlay_name, files.values()),
     ]
   )
   probabilities_of = Probabilities(config, checkpoint)
-  class_names = tuple(config.data.class_names)
 
   def predict_one(path: pathlib.Path, stem: str) -> dict:
     image = images.read_as(path, image_format)
     try:
       label, confidence, _ = label_pixels(
-        probabilities_of(image), image.shape[:-1]
+        probabilities_of(image), image.shape[:-1], classes
       )
     except UserError as error:
       raise UserError(f"{path}: {error}") from error
-    if label.ndim == 2:
-      content = files_lib.png(label, len(class_names))
+    masks = [classes.has(label, index) for index in range(len(class_names))]
+    if config.data.multilabel:
+      written, colors = [mask * np.uint8(255) for mask in masks], 0
     else:
-      content = files_lib.pages(label)
-    label_file, overlay_file = names(stem)
-    output.write(label_file, content)
+      written, colors = [label], len(class_names)
+    for name, array in zip(label_names(stem), written, strict=True):
+      page = array.ndim == 2
+      content = files_lib.png(array, colors) if page else files_lib.pages(array)
+      output.write(name, content)
     step = -(-max(label.shape[-2:]) // _PICTURE_SIDE)
-    tinted = overlays.overlay(
+    tinted = classes.overlay(
       overlays.middle_slice(image, 3)[::step, ::step],
       overlays.middle_slice(label, 2)[::step, ::step],
-      len(class_names),
     )
-    tinted = overlays.legend(tinted, class_names)
-    output.write(overlay_file, files_lib.png(tinted))
-    return _describe(label, confidence, class_names)
+    tinted = overlays.legend(tinted, classes.legend)
+    output.write(overlay_name(stem), files_lib.png(tinted))
+    names = ("depth", "height", "width")[-label.ndim :]
+    return {
+      **dict(zip(names, label.shape, strict=True)),
+      "pixels": {
+        name: int(np.count_nonzero(mask))
+        for name, mask in zip(class_names, masks, strict=True)
+      },
+      "mean_confidence": round(confidence, 5),
+    }
 
   return files_lib.predict_each(files, output, predict_one)
-
-
-def _describe(
-  label: np.ndarray, confidence: float, class_names: Sequence[str]
-) -> dict:
-  """The image's line in predictions.jsonl."""
-  counts = [
-    int(np.count_nonzero(label == index)) for index in range(len(class_names))
-  ]
-  names = ("depth", "height", "width")[-label.ndim :]
-  return {
-    **dict(zip(names, label.shape, strict=True)),
-    "pixels": dict(zip(class_names, counts, strict=True)),
-    "mean_confidence": round(confidence, 5),
-  }

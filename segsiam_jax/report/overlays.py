@@ -82,6 +82,25 @@ def overlay(
   return mixed
 
 
+def overlay_masks(
+  image: np.ndarray, masks: Sequence[np.ndarray], alpha: float = 0.5
+) -> np.ndarray:
+  """The image with classes that may overlap tinted, where they do by both.
+
+  Args:
+    image: (H, W, C) uint8 or uint16.
+    masks: of each class, (H, W) bool.
+    alpha: opacity of a tint.
+
+  Returns:
+    (H, W, 3) uint8. Colours are those of `palette` from index 1 on.
+  """
+  mixed = to_rgb(image).astype(np.float32)
+  for mask, tint in zip(masks, palette(1 + len(masks))[1:], strict=False):
+    mixed[mask] += alpha * (tint - mixed[mask])
+  return np.rint(mixed).astype(np.uint8)
+
+
 def draw_objects(
   image: np.ndarray,
   boxes: np.ndarray,
@@ -188,8 +207,8 @@ def legend(
 
   Args:
     picture: (h, w, 3) uint8.
-    class_names: by index, as `palette` colours them; those that do not fit
-      into the width go on in a next line.
+    class_names: by index, as `palette` colours them; '' is left out. Those that
+      do not fit into the width go on in a next line.
     caption: what is shown, '' for nothing.
 
   Returns:
@@ -202,6 +221,7 @@ def legend(
   entries += [
     (drawable(name), tuple(colors[index].tolist()))
     for index, name in enumerate(class_names)
+    if name
   ]
   placed, x, y = [], 4, 0
   for text, color in entries:

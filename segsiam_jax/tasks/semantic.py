@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class for every pixel."""
+"""Semantic segmentation: one class for every pixel, or any of several."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ from segsiam_jax import losses, parts
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.semantic_losses import LOSSES
 from segsiam_jax.fields.semantic_models import MODELS
-from segsiam_jax.metrics import ConfusionMatrix
 from segsiam_jax.metrics.base import Mean
 from segsiam_jax.models.layers import Logits
-from segsiam_jax.ops import augment
+from segsiam_jax.ops import augment, multilabel
 from segsiam_jax.report import overlays
 from segsiam_jax.tasks import base, flips
+from segsiam_jax.tasks.pixel_classes import of_config
 
 
 def make_model(
@@ -44,12 +44,14 @@ def make_task(
   Args:
     config: a valid configuration; `data.class_names` are known.
     element_spec: of a batch: image (B, H, W, C) uint8 or uint16, label
-      (B, H, W) uint8, mask (B,) float32, in training perhaps weights
-      (B, H, W) float32 and in evaluation whole (B,) float32; of volumes image
-      (B, D, H, W, C) and label (B, D, H, W).
+      (B, H, W) uint8, with `data.multilabel` that of `ops.multilabel`, mask
+      (B,) float32, in training perhaps weights (B, H, W) float32 and in
+      evaluation whole (B,) float32; of volumes image (B, D, H, W, C) and label
+      (B, D, H, W).
     axis_name: the pmap axis, or None under jit.
   """
   class_names = tuple(config.data.class_names)
+  classes = of_config(config)
   model = make_model(config, axis_name)
   full_range = float(np.iinfo(element_spec["image"].dtype).max)
   mean = jnp.asarray(config.data.mean, jnp.float32)
@@ -126,19 +128,16 @@ def make_task(
     """Losses of the rows, and counts of those that `counts_rows` says."""
     logits = logits_of(params, model_state, batch)
     values = pixel_losses(logits, batch["label"], batch["mask"])
-    counts = ConfusionMatrix.empty(class_names)
+    counts = classes.no_counts()
     if counts_rows(config):
-      counts = ConfusionMatrix.of(
-        # As `predict` does it: softmax may round to equal probabilities.
-        jax.nn.softmax(logits).argmax(-1),
-        batch["label"],
-        classes=class_names,
-        where=batch["mask"] * batch.get("whole", 1.0),
+      where = batch["mask"] * batch.get("whole", 1.0)
+      counts = classes.counts(
+        classes.probabilities(logits), batch["label"], where
       )
     return {"": counts, **mean_metrics(values, batch["mask"])}
 
   probabilities_of = flips.averaged(
-    lambda *args: jax.nn.softmax(logits_of(*args)),
+    lambda *args: classes.probabilities(logits_of(*args)),
     flips.flip_masks(
       config.predict.flips, len(element_spec["image"].shape) - 2
     ),
@@ -147,14 +146,14 @@ def make_task(
   def predict(params, model_state, batch):
     probabilities = probabilities_of(params, model_state, batch)
     return {
-      "label": probabilities.argmax(-1).astype(jnp.uint8),
+      "label": classes.label(probabilities),
       "probabilities": probabilities,
     }
 
   def empty_metrics():
     names = [name for name in LOSSES if config.loss[name]]
     return {
-      "": ConfusionMatrix.empty(class_names),
+      "": classes.no_counts(),
       **{name: Mean.empty() for name in ("loss", *names)},
     }
 
@@ -167,7 +166,7 @@ def make_task(
         for arrays in (batch, predictions)
       ]
       panels = [overlays.to_rgb(image)] + [
-        overlays.overlay(image, label, len(class_names)) for label in labels
+        classes.overlay(image, label) for label in labels
       ]
       pictures.append(np.concatenate(panels, axis=1))
     return pictures
@@ -180,7 +179,7 @@ def make_task(
     predict,
     empty_metrics,
     draw,
-    caption=("each: image, labels, prediction", class_names),
+    caption=("each: image, labels, prediction", classes.legend),
     sums=sums,
   )
 
@@ -200,7 +199,7 @@ def make_losses(config: ml_collections.ConfigDict, axis_name: str | None):
     (logits (B, *S, K), labels (B, *S), where (B,), pixel weights (B, *S) or
     None) -> the values (B,) float32 by name.
   """
-  settings = config.loss
+  settings, overlap = config.loss, config.data.multilabel
   class_weights = tuple(settings.class_weights) or None
   if class_weights and len(class_weights) != len(config.data.class_names):
     raise UserError(
@@ -211,22 +210,22 @@ def make_losses(config: ml_collections.ConfigDict, axis_name: str | None):
     "class_weights": class_weights,
     "axis_name": axis_name if settings.dice_batch else None,
   }
-  used = {
-    name: (
-      parts.load(loss.function),
-      {
-        option: settings[field.removeprefix("loss.")]
-        for option, field in loss.options.items()
-      }
-      | {name: given[name] for name in loss.takes if name in given},
-      "pixel_weights" in loss.takes,
-    )
-    for name, loss in LOSSES.items()
-    if settings[name]
-  }
+  used = {}
+  for name, loss in LOSSES.items():
+    if settings[name]:
+      options = {name: given[name] for name in loss.takes if name in given}
+      if overlap:
+        options |= loss.sigmoid
+        loss = loss.overlapping()
+      for option, field in loss.options.items():
+        options[option] = settings[field.removeprefix("loss.")]
+      function = parts.load(loss.function)
+      used[name] = (function, options, "pixel_weights" in loss.takes)
 
   def values(logits, labels, where, pixel_weights=None):
     result = {}
+    if overlap:
+      labels = multilabel.unpack(labels, logits.shape[-1])
     for name, (loss, options, weighs) in used.items():
       more = {"pixel_weights": pixel_weights} if weighs else {}
       result[name] = loss(logits, labels, where=where, **options, **more)

@@ -9,6 +9,7 @@ import numpy as np
 from segsiam_jax.data.images import count_values
 from segsiam_jax.data.semantic.sources import SemanticSource
 from segsiam_jax.errors import UserError
+from segsiam_jax.ops import multilabel
 
 _logger = logging.getLogger(__name__)
 
@@ -27,10 +28,9 @@ def class_pixels(source: SemanticSource) -> np.ndarray:
   """
   if source.pixels is not None:
     return source.pixels
-  num_classes = len(source.class_names)
 
   def count(index: int) -> np.ndarray:
-    return count_values(source.label(index))[:num_classes]
+    return _count(source.label(index), len(source.class_names))
 
   with futures.ThreadPoolExecutor() as pool:
     return sum(pool.map(count, range(len(source))))
@@ -42,14 +42,22 @@ def classes_seen(source: SemanticSource) -> np.ndarray:
     return np.flatnonzero(source.pixels)
   seen = np.zeros(len(source.class_names), bool)
   for index in range(len(source)):
-    seen |= count_values(source.label(index))[: len(seen)] > 0
+    seen |= _count(source.label(index), len(seen)) > 0
     if seen.sum() > 1:
       break
   return np.flatnonzero(seen)
 
 
+def _count(label: np.ndarray, num_classes: int) -> np.ndarray:
+  """(K,) int64, pixels of each class."""
+  if label.dtype == np.uint8:
+    return count_values(label)[:num_classes]
+  bits = multilabel.unpack(label, num_classes, ignore=0)
+  return bits.reshape(-1, num_classes).sum(0, dtype=np.int64)
+
+
 def check_classes_differ(
-  source: SemanticSource, where: str, train: bool
+  source: SemanticSource, where: str, train: bool, fewest: int = 2
 ) -> None:
   """Tells where masks have no foreground, and of classes without a pixel.
 
@@ -57,19 +65,22 @@ def check_classes_differ(
     source: of a split.
     where: its name, for the message.
     train: whether it is trained on, which makes that an error.
+    fewest: classes there must be; 1 where classes may overlap.
 
   Raises:
     UserError: one class has all the pixels to learn from, or none has any.
   """
   seen = classes_seen(source)
-  if len(seen) > 1:
+  if len(seen) >= fewest:
     absent = [
       name for index, name in enumerate(source.class_names) if index not in seen
     ]
     if absent and source.pixels is not None:
       _logger.warning("%s: no pixel is of class %s", where, ", ".join(absent))
     return
-  problem = "all pixels are ignored (255)"
+  problem = "no pixel is of a class"
+  if fewest > 1:
+    problem = "all pixels are ignored (255)"
   if len(seen):
     problem = f"all pixels are of class {source.class_names[seen[0]]!r}"
   if train:

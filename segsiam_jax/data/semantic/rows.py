@@ -8,7 +8,6 @@ import numpy as np
 import scipy.ndimage
 
 from segsiam_jax.data import images
-from segsiam_jax.data.semantic import adapters
 from segsiam_jax.errors import UserError
 from segsiam_jax.losses import unet_weight_map
 
@@ -33,6 +32,7 @@ class SemanticRows:
       it has them, else the connected parts of each class but class 0.
     weight_map_sigma: their width in pixels of the row.
     image_dtype: of the images, 'uint8' or 'uint16'.
+    label_dtype: of the labels; its largest value is ignored.
 
   Rows of evaluation also have `whole` () float32: 1 where the row is the
   example as it is, neither resized nor cut nor padded.
@@ -46,6 +46,7 @@ class SemanticRows:
   weight_map: float = 0.0
   weight_map_sigma: float = 5.0
   image_dtype: str = "uint8"
+  label_dtype: str = "uint8"
 
   def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of one row's arrays."""
@@ -53,7 +54,9 @@ class SemanticRows:
       "image": jax.ShapeDtypeStruct(
         (*self.image_size, self.channels), np.dtype(self.image_dtype)
       ),
-      "label": jax.ShapeDtypeStruct(self.image_size, np.uint8),
+      "label": jax.ShapeDtypeStruct(
+        self.image_size, np.dtype(self.label_dtype)
+      ),
     }
     if self.weight_map:
       spec["weights"] = jax.ShapeDtypeStruct(self.image_size, np.float32)
@@ -93,7 +96,9 @@ class SemanticRows:
       "image": np.pad(
         np.asarray(image, image.dtype.newbyteorder("=")), [*pads, (0, 0)]
       ),
-      "label": np.pad(label, pads, constant_values=adapters.IGNORE_LABEL),
+      "label": np.pad(
+        label, pads, constant_values=np.iinfo(self.label_dtype).max
+      ),
     }
     if self.weight_map:
       weights = unet_weight_map(
@@ -113,7 +118,7 @@ class SemanticRows:
     room = np.maximum(0, np.subtract(label.shape, self.image_size))
     start = rng.integers(room + 1) if self.train else room // 2
     if self.train and rng.random() < self.foreground_crops:
-      present = np.setdiff1d(label, (0, adapters.IGNORE_LABEL))
+      present = np.setdiff1d(label, (0, np.iinfo(self.label_dtype).max))
       if present.size:
         pixels = np.argwhere(label == rng.choice(present))
         # Anywhere in the window, not always in its middle.
@@ -135,7 +140,7 @@ def connected_parts(label: np.ndarray) -> np.ndarray:
     int32 of that shape; 0 where the class is 0 or ignored.
   """
   parts = np.zeros(label.shape, np.int32)
-  for value in np.setdiff1d(label, (0, adapters.IGNORE_LABEL)):
+  for value in np.setdiff1d(label, (0, np.iinfo(np.uint8).max)):
     numbers, _ = scipy.ndimage.label(label == value)
     parts += np.where(numbers > 0, numbers + parts.max(), 0)
   return parts
