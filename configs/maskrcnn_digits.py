@@ -1,7 +1,7 @@
 """Mask R-CNN on crowded scenes of handwritten digits.
 
 Scenes of 4 to 9 overlapping digits on 96x96 pixels. With one class, the test
-mask AP50 is 0.62 and the box AP50 0.82 (AP 0.26 and 0.45) after 16 minutes of
+mask AP50 is 0.62 and the box AP50 0.82 (AP 0.26 and 0.45) after 5 minutes of
 CPU time, evaluation and compilation included, with 1.7 GB of memory. 1,500
 steps give 0.64 and 0.83. With one device, XLA uses little more than one core;
 with XLA_FLAGS=--xla_force_host_platform_device_count=2, two cores take nine

@@ -13,6 +13,8 @@ from segsiam_jax.config import of_workdir, validate
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import tasks
 
+ROOT = pathlib.Path(__file__).parent.parent
+
 
 def test_a_task_outside_the_library_trains_resumes_and_evaluates(tmp_path):
   config = depth.get_config("debug")
@@ -58,3 +60,14 @@ def test_programs_run(tmp_path):
 def test_tasks_that_are_none(task, words):
   with pytest.raises(UserError, match=words):
     tasks.find(task)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs():
+  notebook = json.loads((ROOT / "docs/first_hour.ipynb").read_text())
+  names: dict = {}
+  for cell in notebook["cells"]:
+    if cell["cell_type"] == "code":
+      exec("".join(cell["source"]), names)
+  assert names["score"]["mean_iou"] > 0.8
+  assert names["found"].labels.shape == (64, 64)
