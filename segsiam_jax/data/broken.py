@@ -10,7 +10,7 @@ import contextvars
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from segsiam_jax.errors import UserError
 
@@ -27,20 +27,41 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-_collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
+class Collected(NamedTuple):
+  """What is said of a data set.
+
+  Attributes:
+    complaints: about what is left out.
+    notes: about what is odd.
+  """
+
+  complaints: list[str]
+  notes: list[str]
+
+
+_collected: contextvars.ContextVar[Collected | None] = contextvars.ContextVar(
   "collected", default=None
 )
 
 
 @contextlib.contextmanager
-def collect() -> Iterator[list[str]]:
-  """Gathers all complaints about what is left out while it is open."""
-  complaints: list[str] = []
-  token = _collected.set(complaints)
+def collect() -> Iterator[Collected]:
+  """Gathers what is said while it is open."""
+  collected = Collected([], [])
+  token = _collected.set(collected)
   try:
-    yield complaints
+    yield collected
   finally:
     _collected.reset(token)
+
+
+def note(text: str) -> None:
+  """Warns of what is odd, or notes it for who collects."""
+  collected = _collected.get()
+  if collected is None:
+    _logger.warning("%s", text)
+  else:
+    collected.notes.append(text)
 
 
 class Broken:
@@ -61,7 +82,7 @@ class Broken:
     self._complaints.append(str(complaint))
     collected = _collected.get()
     if collected is not None:
-      collected.append(str(complaint))
+      collected.complaints.append(str(complaint))
 
   @property
   def count(self) -> int:

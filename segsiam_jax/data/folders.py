@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from segsiam_jax.data import listing, splits
-from segsiam_jax.data.broken import Broken
+from segsiam_jax.data.broken import Broken, note
 from segsiam_jax.errors import UserError
 
 
@@ -67,6 +67,22 @@ def by_stem(
   return known
 
 
+def note_strays(masks: Sequence[pathlib.Path]) -> None:
+  """Tells of masks that belong to no image."""
+  if masks:
+    note(
+      f"{first_of(masks)}: "
+      f"{'a mask' if len(masks) == 1 else f'{len(masks)} masks'} without an "
+      "image of that name"
+    )
+
+
+def first_of(paths: Sequence[pathlib.Path], most: int = 5) -> str:
+  """The first few paths, sorted, for a message."""
+  shown = ", ".join(map(str, sorted(paths)[:most]))
+  return shown + (", ..." if len(paths) > most else "")
+
+
 def check_same_size(
   image_path: pathlib.Path,
   image: np.ndarray,
@@ -93,6 +109,7 @@ def _pairs(
   image_paths = listing.list_images(folder / "images")
   masks = by_stem(listing.list_images(folder / kind), "mask for")
   partners = [masks.get(listing.same(path.stem)) for path in image_paths]
+  note_strays([path for path in masks.values() if path not in set(partners)])
   pairs = list(zip(image_paths, partners, strict=True))
   missing = [path.name for path, mask in pairs if mask is None]
   if missing and not broken.skip:

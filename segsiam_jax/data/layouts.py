@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from segsiam_jax.data import listing, splits
 from segsiam_jax.data.broken import Broken
-from segsiam_jax.data.folders import folder_pairs
+from segsiam_jax.data.folders import folder_pairs, note_strays
 from segsiam_jax.errors import UserError
 from segsiam_jax.files import text_files
 
@@ -238,6 +238,9 @@ def _checked(
       pairs.append((images[0], masks[0]))
     else:
       broken.add(f"{images[0]}: no mask like {layout.masks}")
+  note_strays(
+    [matches.masks[key][0] for key in matches.masks.keys() - matches.images]
+  )
   return sorted(pairs)
 
 

@@ -73,12 +73,14 @@ def check(
   strict = config.data.skip_broken
   config.data.skip_broken = config.data.name in OF_FILES
   opened: dict[str, sources.Source] = {}
-  try:
-    config = plan.planned(config, workdir)
-  except UserError as error:
-    findings.append(Finding("cannot be planned", str(error)))
+  with broken.collect() as said:
+    try:
+      config = plan.planned(config, workdir)
+    except UserError as error:
+      findings.append(Finding("cannot be planned", str(error)))
+  findings += [Finding("suspicious", each, False) for each in said.notes]
   for name, train in (("train", True), ("eval", False)):
-    with broken.collect() as complaints:
+    with broken.collect() as said:
       step = progress(f"reading the {name} split", 1)
       try:
         source = parts.load(of_task.open_split)(config, train).source
@@ -88,7 +90,10 @@ def check(
       except UserError as error:
         findings.append(Finding("cannot be opened", str(error)))
       step()
-    findings += [Finding("unusable", each) for each in complaints]
+    findings += [Finding("unusable", each) for each in said.complaints]
+    findings += [Finding("suspicious", each, False) for each in said.notes]
+    if train and name in opened and of_task.suit:
+      config.data.update(parts.load(of_task.suit)(config, opened[name]))
     if name in opened:
       facts[name] = [f"{len(opened[name])} examples"]
       if of_task.describe:
@@ -101,14 +106,17 @@ def check(
   )
   if len(opened) == 2:
     findings += _together(config, opened["train"], opened["eval"])
-  if "train" in opened and of_task.suit:
-    config.data.update(parts.load(of_task.suit)(config, opened["train"]))
   config.data.skip_broken, config.data.auto = strict, False
   if "train" in opened and config.train.epochs:
     # Small sets need more rounds for as many steps.
     enough = _FEWEST_STEPS * config.train.batch_size / len(opened["train"])
     config.train.epochs = float(max(config.train.epochs, round(enough)))
-  return Checkup(facts, findings, config)
+  # What is wrong with a folder is wrong with both splits, and with the plan.
+  findings.sort(key=lambda each: each.kind == "cannot be planned")
+  once: dict[str, Finding] = {}
+  for finding in findings:
+    once.setdefault(finding.what, finding)
+  return Checkup(facts, list(once.values()), config)
 
 
 def _together(

@@ -1,6 +1,7 @@
 """Splits of instance segmentation and detection."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from segsiam_jax import parts
 from segsiam_jax.data import images, layouts, sources
+from segsiam_jax.data.folders import first_of
 from segsiam_jax.data.instance import (
   annotations,
   coco,
@@ -111,7 +113,9 @@ def describe(
   lines.append("objects: " + ", ".join(shown))
   odd = []
   if not counts.all():
-    odd.append(f"{np.count_nonzero(counts == 0)} images have no object")
+    keys = source.keys()
+    empty = [pathlib.Path(keys[i]) for i in np.flatnonzero(counts == 0)]
+    odd.append(f"{first_of(empty)}: no object")
   most = config.data.max_objects
   if train and counts.max() > most:
     over = np.count_nonzero(counts > most)

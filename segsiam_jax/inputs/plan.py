@@ -14,7 +14,7 @@ import numpy as np
 from segsiam_jax import config as config_lib
 from segsiam_jax import parts
 from segsiam_jax.config import of_workdir
-from segsiam_jax.data import images
+from segsiam_jax.data import broken, images
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import tasks
 
@@ -67,6 +67,13 @@ def survey(paths: Sequence[str | os.PathLike], rank: int = 2) -> Survey:
     (one, where), (other, there), *_ = dtypes.items()
     raise UserError(
       f"{where} has {one} values, and {there} {other}; convert them to one type"
+    )
+  of_channels = {one.shape[-1]: path for path, one in good}
+  if len(of_channels) > 1:
+    shown = ", ".join(f"{k} such as {v}" for k, v in of_channels.items())
+    broken.note(
+      f"images have different numbers of channels, {shown}; all become "
+      f"{channels}"
     )
   counts = np.zeros(channels)
   totals, squares = np.zeros(channels), np.zeros(channels)

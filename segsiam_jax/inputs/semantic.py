@@ -8,6 +8,7 @@ import ml_collections
 
 from segsiam_jax.data import images, layouts
 from segsiam_jax.data.broken import Broken
+from segsiam_jax.data.folders import first_of
 from segsiam_jax.data.semantic import (
   class_balance,
   multilabel,
@@ -145,6 +146,11 @@ def describe(
   absent = [name for name, count in named_pixels.items() if not count]
   if absent:
     odd.append(f"no pixel of {', '.join(absent)}")
+  blank = getattr(source, "blank", {})
+  for index, what in ((0, source.class_names[0]), (255, "ignored (255)")):
+    if index in blank:
+      masks = first_of(blank[index])
+      odd.append(f"{masks}: all pixels are {what}")
   return lines, odd
 
 

@@ -111,6 +111,7 @@ def of_masks(
   masks: Sequence[pathlib.Path],
   ignore_values: Sequence[int] = (),
   rank: int = 2,
+  skip_broken: bool = False,
 ) -> Legend:
   """The legend of masks that nothing is said about.
 
@@ -122,6 +123,7 @@ def of_masks(
     masks: of the training split.
     ignore_values: besides 255.
     rank: 3 for volumes.
+    skip_broken: whether files that are no masks are left out.
 
   Raises:
     UserError: a file is not a mask, or there are fewer than two values.
@@ -135,7 +137,12 @@ def of_masks(
     return of_values(names, (), ignore_values)
 
   def count(path: pathlib.Path) -> np.ndarray:
-    return images.count_values(images.read_label(path, rank))
+    try:
+      return images.count_values(images.read_label(path, rank))
+    except UserError:
+      if skip_broken:
+        return np.zeros(256, np.int64)
+      raise
 
   with futures.ThreadPoolExecutor() as pool:
     counts = sum(pool.map(count, masks), np.zeros(256, np.int64))

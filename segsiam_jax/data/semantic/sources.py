@@ -131,6 +131,7 @@ class FolderSource:
     ids: names of the images.
     pixels: (K,) int64, of each class in all masks.
     images_with: (K,) int64, how many masks have each class.
+    blank: masks of one class alone, by class, and of 255 alone.
   """
 
   def __init__(self, root: str, split: str, options: FolderOptions):
@@ -192,7 +193,9 @@ class FolderSource:
       return None
     if not options.class_names:
       masks = [mask for _, mask in pairs]
-      return legend.of_masks(root, masks, options.ignore_values, self._rank)
+      return legend.of_masks(
+        root, masks, options.ignore_values, self._rank, options.skip_broken
+      )
     if options.label_values or options.ignore_values:
       return legend.of_values(
         options.class_names, options.label_values, options.ignore_values
@@ -232,7 +235,11 @@ class FolderSource:
     """
     total, present = np.zeros(256, np.int64), np.zeros(256, np.int64)
     white, others = [], 0
+    self.blank: dict[int, list[pathlib.Path]] = {}
     for (_, mask_path), counts in counted:
+      [alone, *more] = np.flatnonzero(counts)
+      if not more:
+        self.blank.setdefault(int(alone), []).append(mask_path)
       total += counts
       present += counts > 0
       if counts[1:255].any():
