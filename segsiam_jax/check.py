@@ -3,19 +3,15 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
 
 import ml_collections
-import rich.console
-import rich.progress
 
 from segsiam_jax.errors import UserError
 from segsiam_jax.files import paths
 from segsiam_jax.inputs import checkup
+from segsiam_jax.report import bars
 
 _logger = logging.getLogger(__name__)
-
-CONFIG_FILE = "checked_config.py"
 
 
 def check(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -30,7 +26,14 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   paths.make_writable("--workdir", workdir)
   with contextlib.ExitStack() as stack:
-    found = checkup.check(config, workdir, _progress(stack))
+    shown = bars.make()
+    if shown is not None:
+      stack.enter_context(shown)
+    found = checkup.check(
+      config,
+      workdir,
+      lambda what, count: stack.enter_context(bars.bar(what, count, shown)),
+    )
   for name, lines in found.facts.items():
     _logger.info("%s:", name)
     for line in lines:
@@ -40,7 +43,7 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> None:
   fatal = [each for each in found.findings if each.fatal]
   unopened = {"train", "eval"} - set(found.facts)
   if not unopened:
-    target = paths.resolve(workdir) / CONFIG_FILE
+    target = paths.resolve(workdir) / checkup.CONFIG_FILE
     text = checkup.config_text(found, " ".join(sys.argv[1:]))
     paths.write_text(target, text)
     _logger.info("a config that suits these data: %s", target)
@@ -49,20 +52,3 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> None:
       f"{len(fatal)} problems, listed above, the first: {fatal[0].what}"
     )
   _logger.info("no errors found")
-
-
-def _progress(
-  stack: contextlib.ExitStack,
-) -> Callable[[str, int], Callable[[], None]]:
-  """A bar on a terminal; elsewhere nothing."""
-  if not sys.stderr.isatty():
-    return lambda what, count: lambda: None
-  bars = stack.enter_context(
-    rich.progress.Progress(console=rich.console.Console(stderr=True))
-  )
-
-  def start(what: str, count: int) -> Callable[[], None]:
-    bar = bars.add_task(what, total=count)
-    return lambda: bars.advance(bar)
-
-  return start

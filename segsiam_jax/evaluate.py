@@ -19,7 +19,7 @@ from segsiam_jax.fields import tasks
 from segsiam_jax.files import paths
 from segsiam_jax.inputs import plan
 from segsiam_jax.metrics.base import Mean, compute_all, merge_all, widen
-from segsiam_jax.report import overlays, writers
+from segsiam_jax.report import bars, overlays, writers
 from segsiam_jax.tasks.base import HostMetrics, Task
 
 _logger = logging.getLogger(__name__)
@@ -104,14 +104,24 @@ class Evaluator:
       f"set --config.train.best_mode={names[name]}"
     )
 
+  @property
+  def batches(self) -> int:
+    """Of the split, on each process."""
+    rows = next(iter(self._data.element_spec.values())).shape[0]
+    return -(-len(self._data.source) // rows)
+
   def __call__(
-    self, state: TrainState, should_stop: Callable[[], bool] = lambda: False
+    self,
+    state: TrainState,
+    should_stop: Callable[[], bool] = lambda: False,
+    advance: Callable[[], None] = lambda: None,
   ) -> "Evaluation | None":
     """Metrics over the whole split, or None if it was told to stop.
 
     Args:
       state: to evaluate.
       should_stop: asked after every batch, on every process.
+      advance: called after every batch.
 
     Raises:
       UserError: the loss is NaN, so that scores would say nothing.
@@ -141,6 +151,7 @@ class Evaluator:
           host.add(batch, predictions)
         if draws:
           pictures += self._task.draw(batch, predictions)
+        advance()
         if should_stop():
           return None
     finally:
@@ -248,7 +259,8 @@ def evaluate(
     folder = checkpoint.find(workdir, which, *best)
   state = runs.weights_only(task, folder, runtime.replicated(mesh))
   evaluator = Evaluator(config, task, data, mesh=mesh, thorough=True)
-  result = evaluator(state)
+  with bars.bar("evaluate", evaluator.batches) as advance:
+    result = evaluator(state, advance=advance)
   step = checkpoint.step_of(folder)
   writer = writers.Writer(workdir, total_steps=step, start_step=step)
   split = f"eval:{config.data.eval_split}"

@@ -2,6 +2,15 @@
 
   python -m segsiam_jax.main --config=configs/unet_digits.py --workdir=DIR
 
+Fields that are often set (docs/fields.md and --mode=fields have all):
+
+  --config.data.dir=DIR --config.train.epochs=50 --config.train.batch_size=8
+  --config.optimizer.learning_rate=1e-3 --config.data.image_size='(256, 256)'
+  --config.init_from=FILE --config.dtype=bfloat16 --config.predict.flips=all
+
+A model, its fields and presets follow the config's colon, as in
+--config=semantic:microscopy,unet,encoder=resnet34.
+
 Exit codes: 0 finished, 1 another process of the run has ended, 2 bad input (do
 not retry), 75 preempted and saved (retry), 130 interrupted and saved.
 """

@@ -26,7 +26,7 @@ from segsiam_jax.engine.state import TrainState, create_state, make_optimizer
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.files import paths
-from segsiam_jax.inputs import plan
+from segsiam_jax.inputs import checkup, plan
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.report import metrics_log, writers
 from segsiam_jax.tasks.base import Metrics
@@ -92,6 +92,8 @@ def _train(
   total = settings.num_steps
   eval_data = inputs.open_inputs(config, train=False)
   inputs.check_together(config, train_data, eval_data)
+  if config.data.auto and not checkpoint.exists(workdir):
+    checkup.advise(workdir)
   before = runs.check_same_run(config, workdir)
   identity = resuming.check_data(workdir, source, eval_data.source)
   _logger.info(
@@ -167,7 +169,8 @@ def _train(
     def evaluate(step: int) -> dict[str, float] | None:
       """Metrics, written down; None if it was told to stop meanwhile."""
       try:
-        result = evaluator(state, preemption.reached)
+        with writer.evaluating(evaluator.batches) as advance:
+          result = evaluator(state, preemption.reached, advance)
       except UserError as error:
         raise type(error)(
           f"evaluation at step {step}: {error}; {_again(saved)}"

@@ -40,7 +40,7 @@ def kinds(found):
 def test_good_data_have_no_findings_and_a_config(folder, tmp_path):
   config = config_of(folder)
   check.check(config, str(tmp_path / "run"))
-  path = tmp_path / "run" / check.CONFIG_FILE
+  path = tmp_path / "run" / checkup.CONFIG_FILE
   spec = importlib.util.spec_from_file_location("checked", path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -106,7 +106,7 @@ def test_all_problems_come_together(folder, tmp_path, caplog):
     check.check(config_of(folder), str(tmp_path / "run"))
   for line in ("ERROR: unusable (3)", "warning: copies in a split"):
     assert line in caplog.text
-  assert (tmp_path / "run" / check.CONFIG_FILE).exists()
+  assert (tmp_path / "run" / checkup.CONFIG_FILE).exists()
 
 
 def test_identities_of_a_folder_without_splits(tmp_path, rng):

@@ -6,6 +6,7 @@ Nothing here starts a device.
 import collections
 import datetime
 import hashlib
+import logging
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
@@ -19,8 +20,13 @@ from segsiam_jax.data import broken, sources
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import tasks
 from segsiam_jax.fields.data_sets import OF_FILES
+from segsiam_jax.files import paths
 from segsiam_jax.inputs import of_training, plan
 
+_logger = logging.getLogger(__name__)
+
+# In the workdir.
+CONFIG_FILE = "checked_config.py"
 # Of a run on a small set.
 _FEWEST_STEPS = 600
 
@@ -117,6 +123,15 @@ def check(
   for finding in findings:
     once.setdefault(finding.what, finding)
   return Checkup(facts, list(once.values()), config)
+
+
+def advise(workdir: str) -> None:
+  """Warns that the data of a run were never checked, if so."""
+  if not (paths.resolve(workdir) / CONFIG_FILE).exists():
+    _logger.warning(
+      "these data were not checked: --mode=check with the same flags names "
+      "copies, masks of another size and other problems"
+    )
 
 
 def _together(

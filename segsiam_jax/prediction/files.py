@@ -6,19 +6,16 @@ import itertools
 import logging
 import os
 import pathlib
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import rich.console
-import rich.progress
 from PIL import Image
 
 from segsiam_jax.data import listing
 from segsiam_jax.errors import UserError
 from segsiam_jax.prediction.output import CannotWriteError, Output
-from segsiam_jax.report import overlays
+from segsiam_jax.report import bars, overlays
 
 _logger = logging.getLogger(__name__)
 
@@ -114,27 +111,19 @@ def predict_each(
     A complaint for every such file, logged already.
   """
   complaints, lines = [], []
-  for path, stem in _with_bar(files):
-    try:
-      lines.append({"file": str(path), **predict_one(path, stem)})
-    except CannotWriteError:
-      raise
-    except UserError as error:
-      complaints.append(str(error))
-      _logger.error("%s", error)
+  with bars.bar("predict", len(files)) as advance:
+    for path, stem in files.items():
+      try:
+        lines.append({"file": str(path), **predict_one(path, stem)})
+      except CannotWriteError:
+        raise
+      except UserError as error:
+        complaints.append(str(error))
+        _logger.error("%s", error)
+      advance()
   if lines:
     output.write_lines(LINES_FILE, lines)
   return complaints
-
-
-def _with_bar(
-  files: Mapping[pathlib.Path, str],
-) -> Iterable[tuple[pathlib.Path, str]]:
-  """The files, with a progress bar on a terminal."""
-  if not sys.stderr.isatty():
-    return files.items()
-  console = rich.console.Console(stderr=True)
-  return rich.progress.track(files.items(), "predict", console=console)
 
 
 def png(array: np.ndarray, num_classes: int = 0) -> bytes:

@@ -4,21 +4,19 @@ Only process 0 writes. On a terminal there is a live progress bar; anywhere
 else (a log file, a pod) there are plain lines.
 """
 
+import contextlib
 import logging
 import math
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import rich.console
-import rich.progress
 from PIL import Image
 
 from segsiam_jax.files import paths
-from segsiam_jax.report import metrics_log, tensorboard
+from segsiam_jax.report import bars, metrics_log, tensorboard
 
 _logger = logging.getLogger(__name__)
 
@@ -61,16 +59,8 @@ class Writer:
       self._folder / "tensorboard",
       purge_step=start_step + 1 if trains else None,
     )
-    self._progress = None
-    if trains and sys.stderr.isatty():
-      self._progress = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[status]}"),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-      )
+    self._progress = bars.make() if trains else None
+    if self._progress is not None:
       self._bar = self._progress.add_task(
         "train", total=total_steps, completed=start_step, status=""
       )
@@ -96,6 +86,14 @@ class Writer:
     """Moves the bar, where there is one."""
     if self._active and self._progress is not None:
       self._progress.update(self._bar, completed=step)
+
+  def evaluating(
+    self, batches: int
+  ) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    """A bar of an evaluation; see `bars.bar`."""
+    if not self._active:
+      return contextlib.nullcontext(lambda: None)
+    return bars.bar("evaluate", batches, self._progress)
 
   def log_train(
     self, step: int, values: Mapping[str, float], seconds_left: float
