@@ -19,7 +19,7 @@ from benchmarks.models_ours import MODELS
 from cases.public_functions import trials
 from cases.public_functions_tables import TABLES
 from segsiam_jax.config import default_config
-from segsiam_jax.engine import runtime, steps
+from segsiam_jax.engine import meshes, runtime, steps
 from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import first_line
 from segsiam_jax.metrics.base import compute_all, widen
@@ -85,14 +85,14 @@ def backends() -> Iterator[Check]:
       "mask": np.ones(8, np.float32),
     }
     spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
-    mesh = runtime.make_mesh(devices)
+    mesh = meshes.make_mesh(devices)
     task = semantic.make_task(config, spec, steps.axis_name(backend))
     tx = optax.sgd(0.1)
-    state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+    state = create_state(task, tx, 0, sharding=meshes.replicated(mesh))
     step = steps.make_train_step(task, tx, mesh=mesh, backend=backend)
     history = []
     for _ in range(3):
-      state, metrics = step(state, runtime.to_global(batch, mesh, backend))
+      state, metrics = step(state, meshes.to_global(batch, mesh, backend))
       history.append(compute_all(widen(metrics)))
     return jax.device_get((history, state.params))
 

@@ -24,7 +24,7 @@ from segsiam_jax.config import of_workdir
 from segsiam_jax.data.builders.digit_scenes import DigitScenes, make_scene
 from segsiam_jax.data.instance.annotations import Annotations, Crop
 from segsiam_jax.data.instance.rows import mask_in_box
-from segsiam_jax.engine import checkpoint, runs, runtime, steps
+from segsiam_jax.engine import checkpoint, meshes, runs, steps
 from segsiam_jax.ops.boxes import pairwise_iou
 from segsiam_jax.ops.masks import paste_masks
 from segsiam_jax.tasks.detections import Found
@@ -91,17 +91,17 @@ def main() -> None:
   config = of_workdir.read(workdir)
   data = inputs.open_inputs(config, train=False)
   config = inputs.of_evaluation(config, data.source, ())
-  mesh = runtime.make_mesh()
+  mesh = meshes.make_mesh()
   task = runs.make_task(config, data.element_spec)
   folder = checkpoint.find(
     workdir, "best", config.train.best_metric, config.train.best_mode
   )
-  state = runs.weights_only(task, folder, runtime.replicated(mesh))
+  state = runs.weights_only(task, folder, mesh)
   predict = steps.make_predict_step(task, mesh=mesh, backend=config.backend)
   rows: list[Row] = []
   for batch in data.batches:
-    placed = runtime.to_global(batch, mesh, config.backend)
-    out = runtime.to_local(predict(state, placed), config.backend)
+    placed = meshes.to_global(batch, mesh, config.backend)
+    out = meshes.to_local(predict(state, placed), config.backend)
     for row in np.flatnonzero(batch["mask"]):
       truth = data.source.annotations(int(batch["index"][row]))
       one = {name: values[row] for name, values in out.items()}

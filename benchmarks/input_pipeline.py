@@ -22,7 +22,7 @@ from PIL import Image
 
 from segsiam_jax import inputs, process
 from segsiam_jax.config import default_config
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state, make_optimizer
 
 
@@ -72,14 +72,14 @@ def rate(
 
 def step_of(config, spec) -> Callable[[dict[str, np.ndarray]], object]:
   """Trains on one batch, again and again."""
-  mesh = runtime.make_mesh()
+  mesh = meshes.make_mesh()
   task = runs.make_task(config, spec)
   tx, _ = make_optimizer(config.optimizer, config.train.num_steps)
   step = steps.make_train_step(task, tx, mesh=mesh)
-  state = [create_state(task, tx, 0, sharding=runtime.replicated(mesh))]
+  state = [create_state(task, tx, 0, sharding=meshes.replicated(mesh))]
 
   def train(batch):
-    state[0], metrics = step(state[0], runtime.to_global(batch, mesh, "jit"))
+    state[0], metrics = step(state[0], meshes.to_global(batch, mesh, "jit"))
     return jax.block_until_ready(metrics)
 
   return train

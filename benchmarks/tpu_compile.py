@@ -35,7 +35,7 @@ from ml_collections import config_flags
 
 from segsiam_jax.data import pipeline
 from segsiam_jax.data.instance.rows import InstanceRows
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import TrainState, make_optimizer
 from segsiam_jax.fields.instance import canvas
 
@@ -49,11 +49,11 @@ _CHIPS = flags.DEFINE_integer("chips", 8, "8, or 0 for this machine's CPU.")
 
 def make_mesh(chips: int) -> Mesh:
   if not chips:
-    return runtime.make_mesh(jax.devices()[:1])
+    return meshes.make_mesh(jax.devices()[:1])
   topology = topologies.get_topology_desc(
     platform="tpu", topology_name="v5e:2x4"
   )
-  return runtime.make_mesh(list(topology.devices))
+  return meshes.make_mesh(list(topology.devices))
 
 
 def lower(mesh: Mesh) -> jax.stages.Lowered:
@@ -90,7 +90,7 @@ def lower(mesh: Mesh) -> jax.stages.Lowered:
   else:
     step = steps.make_predict_step(task, mesh=mesh)
     state = state.replace(opt_state=())
-  return step.lower(state, place(spec, P(runtime.AXIS)))
+  return step.lower(state, place(spec, P(meshes.AXIS)))
 
 
 def main(argv: list[str]) -> None:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from segsiam_jax import inputs, parts
 from segsiam_jax.config import of_workdir
 from segsiam_jax.data import sources
-from segsiam_jax.engine import checkpoint, runs, runtime, steps
+from segsiam_jax.engine import checkpoint, meshes, runs, steps
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError, nearest
 from segsiam_jax.fields import tasks
@@ -135,18 +135,18 @@ class Evaluator:
     iterator = iter(self._data.batches)
     try:
       for batch in iterator:
-        placed = runtime.to_global(batch, self._mesh, self._backend)
+        placed = meshes.to_global(batch, self._mesh, self._backend)
         elements = max(leaf.size for leaf in placed.values())
         if unfetched and unfetched + elements > _MOST_ELEMENTS:
           total, so_far, unfetched = merge_all(total, widen(so_far)), None, 0
         if so_far is None:
-          so_far = jax.device_put(empty, runtime.replicated(self._mesh))
+          so_far = jax.device_put(empty, meshes.replicated(self._mesh))
         so_far, found = self._eval_step(state, placed, so_far)
         unfetched += elements
         draws = len(pictures) < self._num_pictures
         predictions: dict[str, np.ndarray] = {}
         if draws or (host is not None and host.wants(batch)):
-          predictions = runtime.to_local(found, self._backend)
+          predictions = meshes.to_local(found, self._backend)
         if host is not None:
           host.add(batch, predictions)
         if draws:
@@ -241,8 +241,8 @@ def evaluate(
   Returns:
     The metrics by name.
   """
-  mesh = runtime.make_mesh()
-  runtime.check_batch_size(
+  mesh = meshes.of_config(config)
+  meshes.check_batch_size(
     "train.eval_batch_size", config.train.eval_batch_size, mesh
   )
   best = (config.train.best_metric, config.train.best_mode)
@@ -257,7 +257,7 @@ def evaluate(
   if not paths.resolve(folder).exists():
     # Replaced in the meantime, by the run that trains there.
     folder = checkpoint.find(workdir, which, *best)
-  state = runs.weights_only(task, folder, runtime.replicated(mesh))
+  state = runs.weights_only(task, folder, mesh)
   evaluator = Evaluator(config, task, data, mesh=mesh, thorough=True)
   with bars.bar("evaluate", evaluator.batches) as advance:
     result = evaluator(state, advance=advance)

@@ -1,5 +1,6 @@
 """The training loop, from top to bottom."""
 
+import functools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from segsiam_jax.engine import (
   finite,
   hooks,
   initial,
+  meshes,
   resuming,
   runs,
   runtime,
@@ -64,12 +66,12 @@ def train_and_evaluate(
 def _devices(config: ml_collections.ConfigDict) -> Mesh:
   """All devices; raises `UserError` unless they share batches evenly."""
   settings = config.train
-  mesh = runtime.make_mesh()
+  mesh = meshes.of_config(config)
   runtime.log_devices(mesh)
-  runtime.check_batch_size(
+  meshes.check_batch_size(
     "train.batch_size", settings.batch_size, mesh, settings.grad_accum
   )
-  runtime.check_batch_size(
+  meshes.check_batch_size(
     "train.eval_batch_size", settings.eval_batch_size, mesh
   )
   return mesh
@@ -113,7 +115,7 @@ def _train(
     tx,
     config.seed,
     ema=settings.ema_decay > 0,
-    sharding=runtime.replicated(mesh),
+    sharding=functools.partial(meshes.of_state, mesh),
   )
   _logger.info(
     "%s: %s parameters",
@@ -218,7 +220,7 @@ def _train(
       _require_finite(saved, step, rest, names)
       saved.save(
         step,
-        runtime.as_global(state, mesh),
+        meshes.as_global(state, mesh),
         iterator,
         meta={"evaluated": not evaluates, "interval": resuming.pack(so_far)},
       )
@@ -240,7 +242,7 @@ def _train(
       clock = writers.Clock(settings.batch_size)
       last = start if patience.ended else total
       for step in _traced(range(start + 1, last + 1), profile, workdir):
-        batch = runtime.to_global(read(step), mesh, config.backend)
+        batch = meshes.to_global(read(step), mesh, config.backend)
         state, metrics = train_step(state, batch)
         iterator = between.after(step, state, iterator, saved)
         writer.advance(step)

@@ -1,10 +1,12 @@
 """A few steps of a config, on devices and backends of choice."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from segsiam_jax import inputs
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state, make_optimizer
 from segsiam_jax.metrics.base import compute_all, widen
 
@@ -19,11 +21,13 @@ def train(
   grad_accum=1,
   ema_decay=0.0,
   frozen="",
+  fsdp=1,
+  space=1,
 ):
   """State and metrics after a few steps on `num_devices`."""
   config = config.copy_and_resolve_references()
   config.backend = backend
-  mesh = runtime.make_mesh(jax.devices()[:num_devices])
+  mesh = meshes.make_mesh(jax.devices()[:num_devices], fsdp, space)
   data = inputs.open_inputs(config, train=True)
   task = runs.make_task(config, data.element_spec)
   tx, _ = make_optimizer(config.optimizer, 100)
@@ -32,7 +36,7 @@ def train(
     tx,
     seed=0,
     ema=ema_decay > 0,
-    sharding=runtime.replicated(mesh),
+    sharding=functools.partial(meshes.of_state, mesh),
   )
   step = steps.make_train_step(
     task,
@@ -45,7 +49,7 @@ def train(
   )
   iterator, history = iter(data.batches), []
   for _ in range(count):
-    batch = runtime.to_global(next(iterator), mesh, backend)
+    batch = meshes.to_global(next(iterator), mesh, backend)
     state, metrics = step(state, batch)
     history.append(compute_all(widen(metrics)))
   iterator.close()

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from segsiam_jax import inputs
-from segsiam_jax.engine import runs, runtime
+from segsiam_jax.engine import meshes, runs
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
@@ -70,12 +70,12 @@ def test_names_are_those_of_an_evaluation(
   data = inputs.open_inputs(config, train=False)
   config = inputs.of_evaluation(config, data.source, ())
   task = runs.make_task(config, data.element_spec)
-  mesh = runtime.make_mesh()
+  mesh = meshes.make_mesh()
   evaluator = Evaluator(config, task, data, mesh=mesh)
   names = evaluator.names()
   params, model_state = jax.jit(task.init)(jax.random.key(0))
   state = TrainState(0, params, model_state, (), jax.random.key(0))
-  state = jax.device_put(state, runtime.replicated(mesh))
+  state = jax.device_put(state, meshes.replicated(mesh))
   assert set(names) == set(evaluator(state).metrics)
   assert {name for name in names if names[name] == "min"} >= minimal
   assert {name for name in names if not names[name]} == neither

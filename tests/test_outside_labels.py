@@ -13,7 +13,7 @@ from PIL import Image
 from segsiam_jax import evaluate, inputs, predict, train
 from segsiam_jax.config import validate
 from segsiam_jax.data.builders.digits import png
-from segsiam_jax.engine import checkpoint, runs, runtime
+from segsiam_jax.engine import checkpoint, meshes, runs
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.prediction.labels import label_pixels
@@ -117,9 +117,9 @@ def test_weights_that_are_nan_have_no_score(colours, tmp_path, fit):
   config = changed(config, data__fit=fit)
   data = inputs.open_inputs(config, train=False)
   task = runs.make_task(config, data.element_spec)
-  mesh = runtime.make_mesh()
+  mesh = meshes.make_mesh()
   folder = checkpoint.find(str(workdir), "latest", "", "max")
-  state = runs.weights_only(task, folder, runtime.replicated(mesh))
+  state = runs.weights_only(task, folder, mesh)
   spoiled = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
   state = state.replace(params=spoiled)
   with pytest.raises(UserError, match="NaN.*earlier checkpoint"):

@@ -54,12 +54,24 @@ def check_batch(field: str, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
   )
 
 
-def check_state(state: Any) -> None:
+def check_state(state: Any, sharding: Any = None) -> None:
   """Raises `UserError` if a state and its gradient do not fit.
 
   Args:
-    state: a `TrainState` of `jax.ShapeDtypeStruct`s; every device holds it.
+    state: a `TrainState` of `jax.ShapeDtypeStruct`s.
+    sharding: a sharding, or one for each of its arrays; None if every device
+      holds all of it.
   """
+  if sharding is not None:
+    if isinstance(sharding, jax.sharding.Sharding):
+      sharding = jax.tree.map(lambda leaf: sharding, state)
+    state = jax.tree.map(
+      lambda leaf, where: jax.ShapeDtypeStruct(
+        where.shard_shape(leaf.shape), leaf.dtype
+      ),
+      state,
+      sharding,
+    )
   parts = {
     "the parameters": nbytes(state.params),
     "their gradient": nbytes(state.params),

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import ml_collections
 from flax import traverse_util
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from segsiam_jax import parts
 from segsiam_jax.config import of_workdir
-from segsiam_jax.engine import checkpoint, finite, steps
+from segsiam_jax.engine import checkpoint, finite, meshes, steps
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError, shown
 from segsiam_jax.fields import tasks
@@ -81,23 +83,22 @@ def make_task(
   return make(config, element_spec, steps.axis_name(config.backend))
 
 
-def weights_only(
-  task: Task, checkpoint_folder: str, sharding: jax.sharding.Sharding
-) -> TrainState:
+def weights_only(task: Task, checkpoint_folder: str, mesh: Mesh) -> TrainState:
   """A state to evaluate or predict with: no optimizer, no average.
 
   Raises:
     UserError: the weights do not fit the task, or are not finite.
   """
-  params, model_state = jax.eval_shape(task.init, jax.random.key(0))
+  shapes = jax.eval_shape(lambda: _bare_state(*task.init(jax.random.key(0))))
 
-  def place(leaf):
+  def place(leaf, sharding):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
+  placed = jax.tree.map(place, shapes, meshes.of_state(mesh, shapes))
   params, model_state = checkpoint.restore_weights(
-    checkpoint_folder, *jax.tree.map(place, (params, model_state))
+    checkpoint_folder, placed.params, placed.model_state
   )
-  state = _bare_state(params, model_state, sharding)
+  state = _bare_state(params, model_state, meshes.replicated(mesh))
   finite.require_finite(state.weights, checkpoint_folder)
   return state
 
@@ -108,27 +109,30 @@ def local_weights(
   """The weights that a state is evaluated with, on devices of this process.
 
   Args:
-    state: replicated on all devices of all processes, or on those of this one.
+    state: of a run, however it is split.
     sharding: of devices of this process.
   """
 
   def place(leaf: jax.Array) -> jax.Array:
-    return jax.device_put(leaf.addressable_shards[0].data, sharding)
+    if leaf.is_fully_replicated:
+      leaf = leaf.addressable_shards[0].data
+    elif not leaf.is_fully_addressable:
+      leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return jax.device_put(leaf, sharding)
 
   weights = jax.tree.map(place, (state.eval_params, state.model_state))
   return _bare_state(*weights, sharding)
 
 
 def _bare_state(
-  params: PyTree, model_state: PyTree, sharding: jax.sharding.Sharding
+  params: PyTree,
+  model_state: PyTree,
+  sharding: jax.sharding.Sharding | None = None,
 ) -> TrainState:
-  return TrainState(
-    step=jax.device_put(0, sharding),
-    params=params,
-    model_state=model_state,
-    opt_state=(),
-    rng=jax.device_put(jax.random.key(0), sharding),
-  )
+  step, rng = 0, jax.random.key(0)
+  if sharding is not None:
+    step, rng = jax.device_put((step, rng), sharding)
+  return TrainState(step, params, model_state, opt_state=(), rng=rng)
 
 
 def save_config(config: ml_collections.ConfigDict, workdir: str) -> None:

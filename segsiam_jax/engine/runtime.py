@@ -1,4 +1,4 @@
-"""Devices and processes: set-up, the mesh, and batches from host to device."""
+"""The devices and signals of a process, and the cache of compiled programs."""
 
 import contextlib
 import logging
@@ -8,21 +8,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from segsiam_jax import process
 from segsiam_jax.errors import Preempted, UserError, first_line
 
 _logger = logging.getLogger(__name__)
 
-AXIS = "data"
 CACHE_VARIABLE = "SEGSIAM_JAX_CACHE"
 # Seconds in which a signal that comes again counts once.
 _ONE_SIGNAL = 0.3
@@ -63,104 +58,12 @@ def all_devices(*, local: bool = False) -> list[jax.Device]:
     ) from error
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-  """A mesh of all devices (or of `devices`) along the axis 'data'."""
-  devices = all_devices() if devices is None else devices
-  # Auto: the compiler places what is not said; Explicit is JAX's default.
-  return jax.make_mesh(
-    (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
-  )
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-  """The sharding of the state: every device holds all of it."""
-  return NamedSharding(mesh, P())
-
-
-def check_batch_size(
-  field: str, batch_size: int, mesh: Mesh, grad_accum: int = 1
-) -> None:
-  """Raises `UserError` unless the devices share a batch evenly."""
-  shares = mesh.size * grad_accum
-  if batch_size % shares:
-    nearest = max(1, round(batch_size / shares)) * shares
-    among = f"{mesh.size} devices"
-    if grad_accum > 1:
-      among += f" x train.grad_accum {grad_accum}"
-    raise UserError(
-      f"config.{field} = {batch_size}: {among} do not divide it; "
-      f"--config.{field}={nearest} would do"
-    )
-
-
-def to_global(
-  batch: Mapping[str, np.ndarray], mesh: Mesh, backend: str
-) -> dict[str, Any]:
-  """This process's rows -> the batch that a compiled step takes.
-
-  Args:
-    batch: (b, ...) arrays, this process's share of the global batch.
-    mesh: all devices.
-    backend: 'pmap' for (local devices, b / local devices, ...) arrays; others
-      for global arrays, sharded over the mesh.
-  """
-  if backend == "pmap":
-    local = len(mesh.local_devices)
-    return {
-      name: np.reshape(rows, (local, -1, *rows.shape[1:]))
-      for name, rows in batch.items()
-    }
-  sharding = NamedSharding(mesh, P(AXIS))
-  return {
-    name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
-    for name, rows in batch.items()
-  }
-
-
-def to_local(rows: Any, backend: str) -> Any:
-  """What `to_global` did, undone for outputs with one row a batch row.
-
-  Returns:
-    (b, ...) NumPy arrays: the rows of this process, in their order.
-  """
-
-  def fetch(array: jax.Array) -> np.ndarray:
-    shards = sorted(
-      array.addressable_shards, key=lambda shard: shard.index[0].start or 0
-    )
-    return np.concatenate([np.asarray(shard.data) for shard in shards])
-
-  local = jax.tree.map(fetch, rows)
-  if backend == "pmap":
-    local = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), local)
-  return local
-
-
-def as_global(state: Any, mesh: Mesh) -> Any:
-  """A replicated state as arrays of the whole mesh.
-
-  With several processes, pmap returns arrays that know this process's devices
-  alone; checkpoints need to know that all processes hold the same.
-  """
-  if jax.process_count() == 1:
-    return state
-
-  def convert(leaf: jax.Array) -> jax.Array:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      data = convert(jax.random.key_data(leaf))
-      return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return jax.make_array_from_single_device_arrays(
-      leaf.shape,
-      replicated(mesh),
-      [shard.data for shard in leaf.addressable_shards],
-    )
-
-  return jax.tree.map(convert, state)
-
-
 def log_devices(mesh: Mesh) -> None:
   """One line on what the run will use."""
   device = mesh.devices.flat[0]
+  axes = [f"{name} {n}" for name, n in mesh.shape.items() if n > 1]
+  if len(axes) > 1:
+    _logger.info("mesh: %s", " x ".join(axes))
   _logger.info(
     "%d x %s (%s), process %d of %d, jax %s",
     mesh.size,

@@ -2,7 +2,7 @@
 
 import collections
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -14,6 +14,8 @@ import optax
 from segsiam_jax.engine import room
 from segsiam_jax.errors import UserError
 from segsiam_jax.tasks.base import PyTree, Task
+
+Placement = jax.sharding.Sharding | Callable[["TrainState"], "TrainState"]
 
 
 @flax.struct.dataclass
@@ -54,7 +56,7 @@ def create_state(
   seed: int,
   *,
   ema: bool = False,
-  sharding: jax.sharding.Sharding | None = None,
+  sharding: Placement | None = None,
 ) -> TrainState:
   """Initial state, made on the devices by one compiled function.
 
@@ -63,7 +65,8 @@ def create_state(
     tx: provides the optimizer's state.
     seed: of the parameters and of everything random later.
     ema: whether to keep an average of the parameters.
-    sharding: where the state lives.
+    sharding: where the state lives; or a function that says so of each of its
+      arrays.
 
   Raises:
     UserError: no device has room for it.
@@ -82,9 +85,11 @@ def create_state(
       ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
-  traced = jax.jit(create, out_shardings=sharding).trace()
-  room.check_state(traced.out_info)
-  return traced.lower().compile()()
+  shapes = jax.eval_shape(create)
+  if callable(sharding):
+    sharding = sharding(shapes)
+  room.check_state(shapes, sharding)
+  return jax.jit(create, out_shardings=sharding)()
 
 
 def make_schedule(

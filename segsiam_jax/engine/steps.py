@@ -6,6 +6,10 @@ Under 'pmap' and 'shard_map' the body sees one device's rows, the task sums over
 the axis, and gradients are averaged over it: the loss is the global mean on
 every device, and the transpose of psum adds up over devices. Gradients of the
 parts of a batch are of sums over a device's rows, and are summed.
+
+Under 'jit' the mesh may also split parameters and images (see `meshes`). The
+body gathers the parameters before it uses them: the compiler would otherwise
+split the channels of activations as it finds the parameters split.
 """
 
 from collections.abc import Callable
@@ -14,10 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
-from segsiam_jax.engine import runtime
+from segsiam_jax.engine import meshes
 from segsiam_jax.engine.state import TrainState, frozen_parameters
 from segsiam_jax.metrics.base import Mean, merge_all
 from segsiam_jax.models.layers import frozen_norms
@@ -26,6 +29,7 @@ from segsiam_jax.tasks.base import (
   Batch,
   LossOutput,
   Metrics,
+  PyTree,
   Task,
   first_row,
   sum_over,
@@ -40,7 +44,7 @@ PredictStep = Callable[[TrainState, Batch], dict[str, jax.Array]]
 
 def axis_name(backend: str) -> str | None:
   """The name that a task's collectives use: None under jit."""
-  return None if backend == "jit" else runtime.AXIS
+  return None if backend == "jit" else meshes.AXIS
 
 
 def _compile(
@@ -66,31 +70,48 @@ def _compile(
   if backend == "pmap":
     return jax.pmap(
       body,
-      axis_name=runtime.AXIS,
+      axis_name=meshes.AXIS,
       in_axes=(None, 0, *[None] * extra_args),
       out_axes=jax.tree.map(lambda rows: 0 if rows else None, rows_out),
       devices=mesh.devices.flatten().tolist(),
       donate_argnums=donate,
     )
-  inputs = (P(), P(runtime.AXIS), *[P()] * extra_args)
-  outputs = jax.tree.map(
-    lambda rows: P(runtime.AXIS) if rows else P(), rows_out
-  )
+  everywhere, by_rows = meshes.replicated(mesh), meshes.rows(mesh)
+  outputs = jax.tree.map(lambda rows: by_rows if rows else everywhere, rows_out)
+  if not meshes.is_plain(mesh):
+    # States and batches stay as they come; `body` says so of a new state.
+    return jax.jit(
+      body,
+      out_shardings=(None, outputs[1]) if donate == (0,) else outputs,
+      donate_argnums=donate,
+    )
+  inputs = (everywhere, by_rows, *[everywhere] * extra_args)
   if backend == "shard_map":
     # Replication is not tracked, so that gradients are those of pmap.
+    specs = jax.tree.map(lambda sharding: sharding.spec, (inputs, outputs))
     body = jax.shard_map(
-      body, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
+      body, mesh=mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False
     )
-
-  def on_mesh(specs: Any) -> Any:
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
-
   return jax.jit(
     body,
-    in_shardings=on_mesh(inputs),
-    out_shardings=on_mesh(outputs),
+    in_shardings=inputs,
+    out_shardings=outputs,
     donate_argnums=donate,
   )
+
+
+def _gathered(params: PyTree, mesh: Mesh) -> PyTree:
+  """Parameters as every device needs them."""
+  if meshes.is_plain(mesh):
+    return params
+  return jax.lax.with_sharding_constraint(params, meshes.replicated(mesh))
+
+
+def _as_split(state: TrainState, mesh: Mesh) -> TrainState:
+  """A new state, split as the one before."""
+  if meshes.is_plain(mesh):
+    return state
+  return jax.lax.with_sharding_constraint(state, meshes.of_state(mesh, state))
 
 
 def make_train_step(
@@ -131,6 +152,7 @@ def make_train_step(
     raise ValueError("grad_accum > 1: this task needs the whole batch")
 
   def learning(params):
+    params = _gathered(params, mesh)
     return jax.tree.map(
       lambda leaf, stays: jax.lax.stop_gradient(leaf) if stays else leaf,
       params,
@@ -220,9 +242,11 @@ def make_train_step(
       opt_state=opt_state,
       ema_params=ema_params,
     )
-    return new_state, metrics
+    return _as_split(new_state, mesh), metrics
 
-  return _compile(train_step, mesh, backend, donate=(0,))
+  return _compile(
+    train_step, mesh, backend, rows_out=(False, False), donate=(0,)
+  )
 
 
 def make_eval_step(task: Task, *, mesh: Mesh, backend: str = "jit") -> EvalStep:
@@ -234,7 +258,7 @@ def make_eval_step(task: Task, *, mesh: Mesh, backend: str = "jit") -> EvalStep:
   axis = axis_name(backend)
 
   def eval_step(state: TrainState, batch: Batch, so_far: Metrics):
-    weights = state.eval_params, state.model_state
+    weights = _gathered(state.eval_params, mesh), state.model_state
     metrics = sum_over(axis, task.eval_step(*weights, batch))
     return merge_all(so_far, metrics), task.predict(*weights, batch)
 
@@ -254,6 +278,7 @@ def make_predict_step(
   """(state, batch) -> predictions, one row a batch row, spread like it."""
 
   def predict_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-    return task.predict(state.eval_params, state.model_state, batch)
+    params = _gathered(state.eval_params, mesh)
+    return task.predict(params, state.model_state, batch)
 
   return _compile(predict_step, mesh, backend, rows_out=True)

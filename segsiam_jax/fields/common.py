@@ -39,6 +39,14 @@ FIELDS: dict[str, Field] = {
     "how to use several devices",
     one_of("jit", "pmap", "shard_map"),
   ),
+  "mesh.fsdp": Field(
+    1,
+    "devices that split the parameters and the optimizer's state, and rows",
+    within(1),
+  ),
+  "mesh.space": Field(
+    1, "devices that split an image by its height", within(1)
+  ),
   "dtype": Field(
     "float32",
     "compute dtype; parameters and losses are float32",
@@ -174,6 +182,15 @@ FIELDS: dict[str, Field] = {
 def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   """What no field can tell alone."""
   data, train = config.data, config.train
+  if config.backend != "jit" and config.mesh.fsdp * config.mesh.space > 1:
+    fail("backend", "config.mesh needs 'jit'")
+  if config.mesh.space > 1:
+    if "image_size" not in data or config.task != "semantic":
+      fail("mesh.space", "only images of semantic segmentation are split")
+    for name in ("image_size", "eval_image_size"):
+      height = data[name][-2]
+      if height % config.mesh.space:
+        fail("mesh.space", f"does not divide data.{name}'s height, {height}")
   for name in ("mean", "std"):
     if len(data[name]) != data.channels:
       fail(f"data.{name}", f"expected data.channels = {data.channels} numbers")

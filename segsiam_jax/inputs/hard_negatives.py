@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from segsiam_jax.engine import checkpoint, hooks, runtime, steps
+from segsiam_jax.engine import checkpoint, hooks, meshes, steps
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.files import paths
@@ -131,8 +131,8 @@ class Miner(hooks.Hooks):
     rows: list[tuple[int, np.ndarray]] = []
     iterator = iter(self._data.once)
     for batch in iterator:
-      placed = runtime.to_global(batch, self._mesh, self._backend)
-      out = runtime.to_local(self._embed(state, placed), self._backend)
+      placed = meshes.to_global(batch, self._mesh, self._backend)
+      out = meshes.to_local(self._embed(state, placed), self._backend)
       rows += [
         (int(batch["index"][row]), out["embeddings"][row])
         for row in np.flatnonzero(batch["mask"])

@@ -13,6 +13,7 @@ import numpy as np
 
 from segsiam_jax.data import images
 from segsiam_jax.data.semantic.sources import SemanticSource
+from segsiam_jax.engine import meshes
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
 from segsiam_jax.metrics import RandScores
@@ -115,6 +116,9 @@ class FileScores(HostMetrics):
     self._config, self._source = config, source
     self._probabilities, self._state = probabilities, state
     self._loaded: Probabilities | None = None
+    if state is not None and not meshes.is_whole(state):
+      # All processes at once: later each reads files by itself.
+      self._loaded = probabilities.with_weights(state)
     self._classes = of_config(config)
     self._counts = widen(self._classes.no_counts())
     self._rand, self._keep = None, None

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, runtime, steps
 from segsiam_jax.engine.state import TrainState
 
 
@@ -41,7 +41,7 @@ class Predictor:
         one device works on.
     """
     devices = runtime.all_devices(local=True)
-    self._mesh = runtime.make_mesh(devices if batch_size else devices[:1])
+    self._mesh = meshes.make_mesh(devices if batch_size else devices[:1])
     self._backend = config.backend
     self.rows = -(-(batch_size or 1) // self._mesh.size) * self._mesh.size
     spec = {
@@ -50,9 +50,7 @@ class Predictor:
     }
     task = runs.make_task(config, spec)
     if checkpoint:
-      self.state = runs.weights_only(
-        task, checkpoint, runtime.replicated(self._mesh)
-      )
+      self.state = runs.weights_only(task, checkpoint, self._mesh)
     self.step = steps.make_predict_step(
       task, mesh=self._mesh, backend=self._backend
     )
@@ -63,7 +61,7 @@ class Predictor:
     What was compiled is shared.
     """
     other = copy.copy(self)
-    other.state = runs.local_weights(state, runtime.replicated(self._mesh))
+    other.state = runs.local_weights(state, meshes.replicated(self._mesh))
     return other
 
   def __call__(
@@ -82,7 +80,7 @@ class Predictor:
 
     def fetch() -> Iterator[dict[str, np.ndarray]]:
       count, out = waiting.popleft()
-      out = runtime.to_local(out, self._backend)
+      out = meshes.to_local(out, self._backend)
       for index in range(count):
         yield {name: values[index] for name, values in out.items()}
 
@@ -92,7 +90,7 @@ class Predictor:
       stacked = {
         name: np.stack([row[name] for row in batch]) for name in batch[0]
       }
-      placed = runtime.to_global(stacked, self._mesh, self._backend)
+      placed = meshes.to_global(stacked, self._mesh, self._backend)
       waiting.append((count, self.step(self.state, placed)))
       # The devices work on one batch while the one before is used.
       if len(waiting) > 1:

@@ -9,7 +9,7 @@ from segsiam_jax import parts
 from segsiam_jax.config import default_config, fields, validate
 from segsiam_jax.data import pipeline
 from segsiam_jax.data.semantic import rows as semantic_rows
-from segsiam_jax.engine import room, runs, runtime, state
+from segsiam_jax.engine import meshes, room, runs, state
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields import common
 from segsiam_jax.fields.tasks import TASKS
@@ -142,7 +142,7 @@ def test_models_that_no_memory_holds_are_told_with_their_size(
     tx, _ = state.make_optimizer(config.optimizer, 10)
     with pytest.raises(UserError, match=r"the parameters [\d,.]+ GB, ") as told:
       state.create_state(
-        made, tx, 0, sharding=runtime.replicated(runtime.make_mesh())
+        made, tx, 0, sharding=meshes.replicated(meshes.make_mesh())
       )
     assert "\n" not in str(told.value), name
 

@@ -8,7 +8,7 @@ import pytest
 
 from segsiam_jax import config as config_lib
 from segsiam_jax import inputs
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.siamese_losses import LOSSES as SIAMESE_LOSSES
@@ -30,15 +30,15 @@ def gradient(config, spec, batch, parts, backend="jit", devices=1):
   """(what SGD with rate 1 subtracts, the metrics) of one step."""
   config = config.copy_and_resolve_references()
   config.backend = backend
-  mesh = runtime.make_mesh(jax.devices()[:devices])
+  mesh = meshes.make_mesh(jax.devices()[:devices])
   task = runs.make_task(config, spec)
   tx = optax.sgd(1.0)
-  state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+  state = create_state(task, tx, 0, sharding=meshes.replicated(mesh))
   before = jax.device_get(state.params)
   step = steps.make_train_step(
     task, tx, mesh=mesh, backend=backend, grad_accum=parts
   )
-  state, metrics = step(state, runtime.to_global(batch, mesh, backend))
+  state, metrics = step(state, meshes.to_global(batch, mesh, backend))
   grads = jax.tree.map(lambda a, b: a - b, before, jax.device_get(state.params))
   return grads, compute_all(widen(metrics))
 

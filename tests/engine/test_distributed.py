@@ -27,11 +27,22 @@ def get_config(arg=""):
   config.train.num_steps = {steps}
   config.train.num_pictures = 2
   config.data.update({data})
+  config.mesh.update({mesh})
   return config
 """
 
 
-def start(tmp_path, workdir, blobs, *, processes, backend, steps, data=None):
+def start(
+  tmp_path,
+  workdir,
+  blobs,
+  *,
+  processes,
+  backend,
+  steps,
+  data=None,
+  mesh=None,
+):
   """Starts the command line in every process."""
   config = tmp_path / f"config_{processes}_{backend}_{steps}.py"
   config.write_text(
@@ -41,6 +52,7 @@ def start(tmp_path, workdir, blobs, *, processes, backend, steps, data=None):
       backend=backend,
       steps=steps,
       data=data or {},
+      mesh=mesh or {},
     )
   )
   with socket.socket() as probe:
@@ -88,17 +100,19 @@ def metrics(workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("backend", "data"),
+  ("backend", "data", "mesh"),
   [
-    ("jit", {}),
-    ("pmap", {}),
+    ("shard_map", {}, {}),
     # Files are scored at another size than a row's: resized, or by themselves.
-    ("jit", {"fit": "resize", "image_size": (24, 24)}),
-    ("jit", {"image_size": (24, 24)}),
-    ("pmap", {"image_size": (24, 24)}),
+    ("jit", {"fit": "resize", "image_size": (24, 24)}, {}),
+    ("jit", {"image_size": (24, 24)}, {}),
+    ("pmap", {"image_size": (24, 24)}, {}),
+    # Parameters are split over both processes, or an image within each.
+    ("jit", {"image_size": (24, 24)}, {"fsdp": 4}),
+    ("jit", {}, {"space": 2}),
   ],
 )
-def test_two_processes_do_what_one_does(blobs, tmp_path, backend, data):
+def test_two_processes_do_what_one_does(blobs, tmp_path, backend, data, mesh):
   results = []
   for processes in (1, 2):
     workdir = tmp_path / f"run{processes}"
@@ -110,6 +124,7 @@ def test_two_processes_do_what_one_does(blobs, tmp_path, backend, data):
       backend=backend,
       steps=6,
       data=data,
+      mesh=mesh if processes > 1 else None,
     )
     codes, log = end(tmp_path, running)
     assert codes == [0] * processes, log
@@ -118,6 +133,12 @@ def test_two_processes_do_what_one_does(blobs, tmp_path, backend, data):
   assert len(one) == len(two)
   for expected, line in zip(one, two, strict=True):
     assert line == pytest.approx(expected, rel=1e-4)
+  if mesh:  # One process goes on from what two have saved.
+    running = start(
+      tmp_path, workdir, blobs, processes=1, backend="jit", steps=8, data=data
+    )
+    codes, log = end(tmp_path, running)
+    assert codes == [0] and "resumed at step 6 of 8" in log, log
 
 
 def running_pair(tmp_path, blobs, data=None, backend="jit"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segsiam_jax import evaluate, inputs, predict, train
-from segsiam_jax.engine import runs, runtime
+from segsiam_jax.engine import meshes, runs
 from segsiam_jax.engine.checkpoint import Checkpointer
 from segsiam_jax.engine.finite import not_finite
 from segsiam_jax.engine.state import create_state, make_optimizer
@@ -130,7 +130,7 @@ def spoil(workdir, config, step):
   config = inputs.of_evaluation(config, task_data.source, ())
   task = runs.make_task(config, task_data.element_spec)
   tx, _ = make_optimizer(config.optimizer, config.train.num_steps)
-  sharding = runtime.replicated(runtime.make_mesh())
+  sharding = meshes.replicated(meshes.make_mesh())
   state = create_state(task, tx, config.seed, sharding=sharding)
   state = state.replace(
     step=jax.device_put(jnp.int32(step), sharding),

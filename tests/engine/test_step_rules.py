@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from segsiam_jax.engine import runtime, steps
+from segsiam_jax.engine import meshes, steps
 from segsiam_jax.engine.state import create_state
 from segsiam_jax.metrics.base import Mean, compute_all, widen
 from segsiam_jax.models import layers, towers
@@ -66,19 +66,19 @@ def numbers(rng):
 
 def fit(batch, count, rate=0.1, backend="jit", devices=1, **options):
   """The states and metrics of a few steps of gradient descent."""
-  mesh = runtime.make_mesh(jax.devices()[:devices])
+  mesh = meshes.make_mesh(jax.devices()[:devices])
   task, tx = line_task(steps.axis_name(backend)), optax.sgd(rate)
   state = create_state(
     task,
     tx,
     0,
     ema=options.get("ema_decay", 0) > 0,
-    sharding=runtime.replicated(mesh),
+    sharding=meshes.replicated(mesh),
   )
   step = steps.make_train_step(task, tx, mesh=mesh, backend=backend, **options)
   states, history = [], []
   for _ in range(count):
-    state, metrics = step(state, runtime.to_global(batch, mesh, backend))
+    state, metrics = step(state, meshes.to_global(batch, mesh, backend))
     states.append(jax.device_get((state.params, state.ema_params)))
     history.append(compute_all(widen(metrics)))
   return states, history
@@ -104,7 +104,7 @@ def test_a_task_without_sums_takes_its_batch_whole():
   task = line_task()._replace(sums=None)
   with pytest.raises(ValueError, match="grad_accum"):
     steps.make_train_step(
-      task, optax.sgd(0.1), mesh=runtime.make_mesh(), grad_accum=2
+      task, optax.sgd(0.1), mesh=meshes.make_mesh(), grad_accum=2
     )
 
 

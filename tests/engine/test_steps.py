@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from segsiam_jax import inputs
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state, make_optimizer
 from tests.step_runs import STEPS, assert_close, train
 
@@ -121,24 +121,24 @@ def test_bfloat16_keeps_float32_state_and_learns(plain_config):
 
 @pytest.mark.slow
 def test_one_compilation_of_each_step(tiny_config, caplog):
-  mesh = runtime.make_mesh()
+  mesh = meshes.make_mesh()
   data = inputs.open_inputs(tiny_config, train=True)
   eval_data = inputs.open_inputs(tiny_config, train=False)
   task = runs.make_task(tiny_config, data.element_spec)
   tx, _ = make_optimizer(tiny_config.optimizer, 100)
-  state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+  state = create_state(task, tx, 0, sharding=meshes.replicated(mesh))
   train_step = steps.make_train_step(task, tx, mesh=mesh)
   eval_step = steps.make_eval_step(task, mesh=mesh)
   with jax.log_compiles(), caplog.at_level(logging.WARNING):
     iterator = iter(data.batches)
     for _ in range(3):
-      batch = runtime.to_global(next(iterator), mesh, "jit")
+      batch = meshes.to_global(next(iterator), mesh, "jit")
       state, _ = train_step(state, batch)
       so_far = jax.device_put(
-        jax.device_get(task.empty_metrics()), runtime.replicated(mesh)
+        jax.device_get(task.empty_metrics()), meshes.replicated(mesh)
       )
       for rows in eval_data.batches:
-        placed = runtime.to_global(rows, mesh, "jit")
+        placed = meshes.to_global(rows, mesh, "jit")
         so_far, _ = eval_step(state, placed, so_far)
     iterator.close()
   messages = [record.getMessage() for record in caplog.records]

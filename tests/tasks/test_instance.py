@@ -12,7 +12,7 @@ import pytest
 
 from segsiam_jax import inputs, train
 from segsiam_jax.config import default_config, validate
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state, make_optimizer
 from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import evaluate
@@ -58,13 +58,13 @@ def config(cells):
 
 @pytest.mark.slow
 def test_one_compilation_a_bucket(config, caplog):
-  mesh = runtime.make_mesh(jax.devices()[:1])
+  mesh = meshes.make_mesh(jax.devices()[:1])
   data = inputs.open_inputs(config, train=True)
   eval_data = inputs.open_inputs(config, train=False)
   config = inputs.of_training(config, data.source)
   task = runs.make_task(config, data.element_spec)
   tx, _ = make_optimizer(config.optimizer, 10)
-  state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+  state = create_state(task, tx, 0, sharding=meshes.replicated(mesh))
   train_step = steps.make_train_step(task, tx, mesh=mesh)
   predict_step = steps.make_predict_step(task, mesh=mesh)
   shapes, seen = set(), []
@@ -73,13 +73,13 @@ def test_one_compilation_a_bucket(config, caplog):
     for _ in range(6):
       batch = next(iterator)
       shapes.add(batch["image"].shape)
-      batch = runtime.to_global(batch, mesh, "jit")
+      batch = meshes.to_global(batch, mesh, "jit")
       state, metrics = train_step(state, batch)
       assert np.isfinite(compute_all(widen(metrics))["loss"])
     iterator.close()
     for batch in [*eval_data.batches] * 2:
       seen += batch["index"][batch["mask"] > 0].tolist()
-      predict_step(state, runtime.to_global(batch, mesh, "jit"))
+      predict_step(state, meshes.to_global(batch, mesh, "jit"))
   assert shapes == {(4, *size, 3) for size in SIZES}
   assert sorted(seen) == sorted([*range(5)] * 2)
   messages = [record.getMessage() for record in caplog.records]
@@ -260,14 +260,14 @@ def test_backends_agree(config):
   results = []
   for backend, count in (("jit", 1), ("jit", 2), ("pmap", 2), ("shard_map", 2)):
     config.backend = backend
-    mesh = runtime.make_mesh(jax.devices()[:count])
+    mesh = meshes.make_mesh(jax.devices()[:count])
     data = inputs.open_inputs(config, train=True)
     task = runs.make_task(config, data.element_spec)
     tx, _ = make_optimizer(config.optimizer, 10)
-    state = create_state(task, tx, 0, sharding=runtime.replicated(mesh))
+    state = create_state(task, tx, 0, sharding=meshes.replicated(mesh))
     step = steps.make_train_step(task, tx, mesh=mesh, backend=backend)
     iterator = iter(data.batches)
-    batch = runtime.to_global(next(iterator), mesh, backend)
+    batch = meshes.to_global(next(iterator), mesh, backend)
     iterator.close()
     state, metrics = step(state, batch)
     results.append((compute_all(widen(metrics)), jax.device_get(state.params)))

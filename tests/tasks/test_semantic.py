@@ -10,7 +10,7 @@ import pytest
 from segsiam_jax import inputs, losses, parts, train
 from segsiam_jax.config import default_config
 from segsiam_jax.data.semantic import class_balance
-from segsiam_jax.engine import runs, runtime, steps
+from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.semantic_models import MODELS
@@ -63,9 +63,9 @@ def test_scores_are_those_of_the_predictions(setup):
 def test_evaluation_applies_the_model_once(setup):
   """To count and to predict: the compiler joins both."""
   _, task, _, _, batch = setup
-  mesh = runtime.make_mesh(jax.devices()[:1])
+  mesh = meshes.make_mesh(jax.devices()[:1])
   state = create_state(task, optax.identity(), 0)
-  placed = runtime.to_global(batch, mesh, "jit")
+  placed = meshes.to_global(batch, mesh, "jit")
   both = steps.make_eval_step(task, mesh=mesh)
   both = both.lower(state, placed, task.empty_metrics()).compile()
   alone = steps.make_predict_step(task, mesh=mesh)

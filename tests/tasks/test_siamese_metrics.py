@@ -8,7 +8,7 @@ import pytest
 from segsiam_jax import inputs
 from segsiam_jax.data.identity import identities
 from segsiam_jax.data.identity.protocol import make_protocol
-from segsiam_jax.engine import runs, runtime
+from segsiam_jax.engine import meshes, runs
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.ops.similarity import LearnedWeights
@@ -22,7 +22,7 @@ def test_a_constant_tower_scores_by_chance(identity_root):
   data = inputs.open_inputs(config, train=False)
   task = runs.make_task(config, data.element_spec)
   params, model_state = jax.jit(task.init)(jax.random.key(0))
-  mesh = runtime.make_mesh(jax.devices()[:1])
+  mesh = meshes.make_mesh(jax.devices()[:1])
   state = TrainState(
     step=jnp.zeros((), int),
     params=jax.tree.map(jnp.zeros_like, params),
