@@ -166,7 +166,7 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
     _check_volumes(config, fail)
   if data.masks == "instances" and (data.name != "folder" or data.label_values):
     fail("data.masks", "'instances' needs data.name = 'folder', and no values")
-  if data.masks == "instances" and len(data.class_names) != 2:
+  if data.masks == "instances" and len(data.class_names) not in (0, 2):
     fail("data.class_names", "expected two, for the background and an object")
   loss = config.loss
   used = [name for name in semantic_losses.LOSSES if loss[name]]

@@ -17,6 +17,9 @@ from segsiam_jax.data.tfds_records import TfdsRecords
 from segsiam_jax.errors import UserError
 from segsiam_jax.fields.data_sets import SEMANTIC
 
+# Of masks that number objects.
+_OF_INSTANCES = ("background", "object")
+
 _logger = logging.getLogger(__name__)
 
 
@@ -148,6 +151,8 @@ class FolderSource:
     pairs = self._pairs(root, split, broken)
     self._legend = self._legend_of(root, pairs)
     self.class_names = tuple(options.class_names)
+    if options.instances and not self.class_names:
+      self.class_names = _OF_INSTANCES
     if self._legend is not None:
       self.class_names = self._legend.class_names
     counted = broken.good(pairs, self._check_pair)
