@@ -16,6 +16,7 @@ not retry), 75 preempted and saved (retry), 130 interrupted and saved.
 """
 
 import functools
+import os
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -34,9 +35,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "eval", "predict", "check", "fields"],
+  ["train", "eval", "predict", "check", "fields", "plan"],
   "What to do; 'check' reads the data and writes a config that suits them, "
-  "'fields' lists what a config may set.",
+  "'fields' lists what a config may set, 'plan' compiles the steps for devices "
+  "that are not here and says what they need.",
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", "", "plan: devices, such as v5e:4x4, v5p:2x2x4 or cpu:8."
 )
 _INPUT = flags.DEFINE_list("input", [], "predict: image files or folders.")
 _OUTPUT = flags.DEFINE_string(
@@ -58,6 +63,9 @@ def _run() -> None:
     if config is None:
       raise UserError("--config: name a config file, such as configs/X.py")
     command_line.show(reference.lines(config))
+    return
+  if _MODE.value == "plan":
+    _plan(config)
     return
   if not _WORKDIR.value:
     raise UserError("--workdir: name a folder for the run")
@@ -100,6 +108,32 @@ def _run() -> None:
       predict.predict(
         config, _WORKDIR.value, _INPUT.value, _OUTPUT.value, _CHECKPOINT.value
       )
+
+
+def _plan(config) -> None:
+  from segsiam_jax.config import validate
+
+  if config is None:
+    raise UserError("--config: name a config file, such as configs/X.py")
+  if not _TOPOLOGY.value:
+    raise UserError("--topology: name the devices, such as v5e:4x4 or cpu:8")
+  if not config.data.auto:  # No data are read.
+    config.data.dir = config.data.dir or "DATA"
+  validate(config)
+  # Before jax is imported: nothing here is a TPU, nor looked for.
+  os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    # Several plans at once: none of them holds a chip.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  }
+  from segsiam_jax import capacity
+
+  command_line.show(
+    capacity.plan_steps(config, _TOPOLOGY.value, _WORKDIR.value or "")
+  )
 
 
 def main() -> None:

@@ -77,11 +77,12 @@ def of_config(
   """
   fsdp, space = config.mesh.fsdp, config.mesh.space
   mesh = make_mesh(devices, fsdp, space)
-  if space > 1 and len(mesh.local_devices) % space:
-    raise UserError(
-      f"config.mesh.space = {space}: a process has {len(mesh.local_devices)} "
-      "devices, and those that share an image belong to one process"
-    )
+  for sharing in mesh.devices.reshape(-1, space):
+    if len({device.process_index for device in sharing}) > 1:
+      raise UserError(
+        f"config.mesh.space = {space}: the devices that share an image belong "
+        "to one process; give at most as many as a process has"
+      )
   return mesh
 
 

@@ -1,6 +1,7 @@
 """The training state, and the optimizers that change it."""
 
 import collections
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,24 +73,29 @@ def create_state(
     UserError: no device has room for it.
   """
 
-  def create() -> TrainState:
-    init_rng, rng = jax.random.split(jax.random.key(seed))
-    params, model_state = task.init(init_rng)
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=params,
-      model_state=model_state,
-      opt_state=tx.init(params),
-      rng=rng,
-      # A copy: both are donated, and a buffer can be donated once.
-      ema_params=jax.tree.map(jnp.copy, params) if ema else None,
-    )
-
+  create = functools.partial(new_state, task, tx, seed, ema=ema)
   shapes = jax.eval_shape(create)
   if callable(sharding):
     sharding = sharding(shapes)
   room.check_state(shapes, sharding)
   return jax.jit(create, out_shardings=sharding)()
+
+
+def new_state(
+  task: Task, tx: optax.GradientTransformation, seed: int, *, ema: bool
+) -> TrainState:
+  """What `create_state` compiles."""
+  init_rng, rng = jax.random.split(jax.random.key(seed))
+  params, model_state = task.init(init_rng)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    model_state=model_state,
+    opt_state=tx.init(params),
+    rng=rng,
+    # A copy: both are donated, and a buffer can be donated once.
+    ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+  )
 
 
 def make_schedule(

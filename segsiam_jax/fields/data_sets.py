@@ -14,35 +14,37 @@ class DataSet(NamedTuple):
     to_image: of identities: a reference to what makes of a file's image,
       (H, W, C) uint8, an image as the reader has it; '' for the same.
     masks: of objects: whether they have masks, or boxes only.
+    classes: how many there are, or identities to train on; 0 if it depends.
   """
 
   open: str = ""
   folder: bool = False
   to_image: str = ""
   masks: bool = True
+  classes: int = 0
 
 
 _DATA = "segsiam_jax.data"
 
 SEMANTIC: dict[str, DataSet] = {
-  "digit_scenes/trimap": DataSet(),
-  "digit_scenes/classes": DataSet(),
-  "oxford_iiit_pet": DataSet(),
-  "cityscapes": DataSet(),
-  "caltech_birds2011": DataSet(),
-  "voc": DataSet(f"{_DATA}.semantic.voc:open_voc", folder=True),
+  "digit_scenes/trimap": DataSet(classes=3),
+  "digit_scenes/classes": DataSet(classes=11),
+  "oxford_iiit_pet": DataSet(classes=3),
+  "cityscapes": DataSet(classes=19),
+  "caltech_birds2011": DataSet(classes=2),
+  "voc": DataSet(f"{_DATA}.semantic.voc:open_voc", True, classes=21),
   # Its other options are fields, see `inputs.semantic`.
   "folder": DataSet(folder=True),
 }
 
 INSTANCE: dict[str, DataSet] = {
-  "digit_scenes/classes": DataSet(),
-  "digit_scenes/crowds": DataSet(),
+  "digit_scenes/classes": DataSet(classes=10),
+  "digit_scenes/crowds": DataSet(classes=10),
   # Their other options are fields, see `inputs.instance`.
   "folder": DataSet(folder=True),
-  "coco": DataSet(folder=True),
-  "lvis": DataSet(),
-  "coco/2017": DataSet(masks=False),
+  "coco": DataSet(folder=True, classes=80),
+  "lvis": DataSet(classes=1203),
+  "coco/2017": DataSet(masks=False, classes=80),
 }
 
 IDENTITIES: dict[str, DataSet] = {

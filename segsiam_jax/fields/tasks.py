@@ -13,6 +13,9 @@ class TaskParts(NamedTuple):
     fields: a module with `FIELDS`, `MODELS` (of `base.Model`) and `check`.
     make_task: (config, element_spec, axis_name) -> `tasks.base.Task`.
     open_split: (config, train) -> `inputs.Opened`.
+    rows_of: (config, train) -> what makes an example a row, and the branches of
+      a batch (see `data.pipeline.element_spec`), without any data; '' if that
+      cannot be said.
     predict_files: (config, checkpoint, files, output) -> complaints, see
       `predict.predict`; '' if it predicts no files.
     complete: (config, training source or None) fills in what the training
@@ -37,6 +40,7 @@ class TaskParts(NamedTuple):
   fields: str
   make_task: str
   open_split: str
+  rows_of: str = ""
   predict_files: str = ""
   complete: str = ""
   choose: str = ""
@@ -53,6 +57,7 @@ TASKS: dict[str, TaskParts] = {
     fields="segsiam_jax.fields.semantic",
     make_task="segsiam_jax.tasks.semantic:make_task",
     open_split="segsiam_jax.inputs.semantic:open_split",
+    rows_of="segsiam_jax.inputs.semantic:rows_of",
     predict_files="segsiam_jax.prediction.semantic:predict_files",
     complete="segsiam_jax.inputs.semantic:complete",
     choose="segsiam_jax.inputs.semantic:choose",
@@ -64,6 +69,7 @@ TASKS: dict[str, TaskParts] = {
     fields="segsiam_jax.fields.instance",
     make_task="segsiam_jax.tasks.instance:make_task",
     open_split="segsiam_jax.inputs.instance:open_split",
+    rows_of="segsiam_jax.inputs.instance:rows_of",
     predict_files="segsiam_jax.prediction.instance:predict_files",
     complete="segsiam_jax.inputs.instance:complete",
     choose="segsiam_jax.inputs.instance:choose",
@@ -75,6 +81,7 @@ TASKS: dict[str, TaskParts] = {
     fields="segsiam_jax.fields.siamese",
     make_task="segsiam_jax.tasks.siamese:make_task",
     open_split="segsiam_jax.inputs.siamese:open_split",
+    rows_of="segsiam_jax.inputs.siamese:rows_of",
     predict_files="segsiam_jax.prediction.siamese:predict_files",
     choose="segsiam_jax.inputs.siamese:choose",
     describe="segsiam_jax.inputs.siamese:describe",

@@ -1,5 +1,7 @@
 """Splits of instance segmentation and detection."""
 
+import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ from segsiam_jax.inputs import Opened, named, plan
 
 def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   """Opens the training or the evaluation split."""
-  data, augment = config.data, config.augment
+  data = config.data
   split = data.train_split if train else data.eval_split
   # Detectors of boxes only have no such fields.
   mask_size = data.get("mask_size", 0)
@@ -62,11 +64,35 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
       f"{data.dir}: {split} has boxes and no masks; config.model.name = "
       "'faster_rcnn' will do"
     )
+  of_image, _ = rows_of(config, train)
+  return Opened(
+    source,
+    rows.bucketed(
+      dataclasses.replace(of_image, source=source),
+      source,
+      _canvases(config, train),
+    ),
+  )
+
+
+def _canvases(
+  config: ml_collections.ConfigDict, train: bool
+) -> list[tuple[int, int]]:
+  data = config.data
+  buckets = data.buckets if train else data.eval_buckets or data.buckets
+  return [canvas(bucket) for bucket in buckets]
+
+
+def rows_of(
+  config: ml_collections.ConfigDict, train: bool
+) -> tuple[rows.InstanceRows, tuple[str, ...]]:
+  """See `TaskParts.rows_of`; of the largest bucket."""
+  data, augment = config.data, config.augment
   of_image = rows.InstanceRows(
-    canvas=(0, 0),
+    canvas=max(_canvases(config, train), key=math.prod),
     channels=data.channels,
     max_objects=data.max_objects,
-    mask_size=mask_size,
+    mask_size=data.get("mask_size", 0),
     min_side=data.min_side,
     max_side=data.max_side,
     enlarge_only=data.enlarge_only,
@@ -77,11 +103,8 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
     flip_up_down=augment.flip_up_down,
     transpose=augment.transpose,
     copy_paste=augment.get("copy_paste", 0.0),
-    source=source,
   )
-  buckets = data.buckets if train else data.eval_buckets or data.buckets
-  canvases = [canvas(bucket) for bucket in buckets]
-  return Opened(source, rows.bucketed(of_image, source, canvases))
+  return of_image, ("image",)
 
 
 def choose(config: ml_collections.ConfigDict) -> dict[str, Any]:

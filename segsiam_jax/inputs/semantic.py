@@ -55,6 +55,14 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   class_balance.check_classes_differ(
     source, named(config, train), train, fewest=1 if data.multilabel else 2
   )
+  return Opened(source, rows_of(config, train)[0])
+
+
+def rows_of(
+  config: ml_collections.ConfigDict, train: bool
+) -> tuple[rows.SemanticRows, tuple[str, ...]]:
+  """See `TaskParts.rows_of`."""
+  data = config.data
   of_image = rows.SemanticRows(
     image_size=image_size(config, train),
     channels=data.channels,
@@ -66,7 +74,7 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
     image_dtype=data.image_dtype,
     label_dtype="int32" if data.multilabel else "uint8",
   )
-  return Opened(source, of_image)
+  return of_image, ("image",)
 
 
 def complete(

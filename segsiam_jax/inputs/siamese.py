@@ -18,10 +18,9 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
   source = sets.open_identities(
     data.name, split, os.path.expanduser(data.dir), data.skip_broken
   )
-  of_image = rows.SiameseRows(tuple(data.image_size), data.channels, data.fit)
-  plan, branches = None, ("image",)
+  of_image, branches = rows_of(config, train)
+  plan = None
   if train:
-    branches = sampling.BRANCHES[batch.kind]
     if data.singles == "drop":
       source = identities.without_singles(source)
     checks.check_identities(
@@ -60,6 +59,16 @@ def open_split(config: ml_collections.ConfigDict, train: bool) -> Opened:
     kept = rows.Kept(records, of_image)
     return Opened(source, rows.AsKept(of_image), kept, plan, branches)
   return Opened(source, of_image, records, plan, branches)
+
+
+def rows_of(
+  config: ml_collections.ConfigDict, train: bool
+) -> tuple[rows.SiameseRows, tuple[str, ...]]:
+  """See `TaskParts.rows_of`."""
+  data = config.data
+  of_image = rows.SiameseRows(tuple(data.image_size), data.channels, data.fit)
+  branches = sampling.BRANCHES[config.batch.kind] if train else ("image",)
+  return of_image, branches
 
 
 def choose(config: ml_collections.ConfigDict) -> dict[str, Any]:
