@@ -27,11 +27,6 @@ ALONE = {
     "--seconds=0.2",
   ),
   "sliding_window": ("--largest=256",),
-  "tpu_compile": (
-    "--config=configs/maskrcnn_digits.py:debug",
-    "--size=64x64",
-    "--chips=0",
-  ),
 }
 WITH_PEERS = {
   "segmentation": ("--repeats=1", "--num_images=20"),

@@ -25,7 +25,7 @@ LAYERS = (
   ("engine",),
   ("inputs",),
   ("prediction",),
-  ("check", "evaluate", "predict"),
+  ("capacity", "check", "evaluate", "predict"),
   ("train",),
   ("main", "compare"),
 )

@@ -62,6 +62,11 @@ def make_mesh(
       (rest // slices, fsdp, space), (slices, 1, 1), devices
     )
     return Mesh(grid, AXES, axis_types=types)
+  if space > 1:
+    # Next to each other in a process, which reads whole images.
+    order = sorted(devices, key=lambda each: (each.process_index, each.id))
+    grid = np.array(order).reshape(rest, fsdp, space)
+    return Mesh(grid, AXES, axis_types=types)
   return jax.make_mesh(
     (rest, fsdp, space), AXES, axis_types=types, devices=devices
   )
