@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import ml_collections
@@ -31,6 +31,7 @@ from segsiam_jax.files import paths
 from segsiam_jax.inputs import checkup, plan
 from segsiam_jax.metrics.base import compute_all, merge_all, widen
 from segsiam_jax.report import metrics_log, writers
+from segsiam_jax.report.goodput import Goodput
 from segsiam_jax.tasks.base import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def _train(
   preemption: runtime.Preemption,
 ) -> TrainState:
   """See `train_and_evaluate`."""
+  goodput = Goodput()
   initial.check(config, workdir)
   config = plan.planned(config, workdir)
   train_data = inputs.open_inputs(config, train=True)
@@ -159,17 +161,24 @@ def _train(
       saved.keep_best_of(before.train.best_metric, before.train.best_mode)
     runs.save_config(config, workdir)
     resuming.save_data(identity, workdir)
+    lines = metrics_log.read(paths.resolve(workdir))
+    goodput.resume(lines, start)
     writer = writers.Writer(
-      workdir, total, start, trains=True, evaluated=evaluated
+      workdir,
+      total,
+      start,
+      trains=True,
+      evaluated=evaluated,
+      goodput=goodput,
     )
     if restored is not None:
       writer.event("resumed at step %d of %d", start, total)
     best = (settings.best_metric, settings.best_mode)
-    lines = metrics_log.read(paths.resolve(workdir)) if start else ()
-    patience = Patience(settings.patience, *best, lines)
+    patience = Patience(settings.patience, *best, lines if start else ())
 
     def evaluate(step: int) -> dict[str, float] | None:
       """Metrics, written down; None if it was told to stop meanwhile."""
+      goodput.now("evaluation")
       try:
         with writer.evaluating(evaluator.batches) as advance:
           result = evaluator(state, preemption.reached, advance)
@@ -241,8 +250,11 @@ def _train(
         raise preemption.stop(f"step {start}")
       clock = writers.Clock(settings.batch_size)
       last = start if patience.ended else total
-      for step in _traced(range(start + 1, last + 1), profile, workdir):
+      numbers = range(start + 1, last + 1)
+      for step in runtime.traced(numbers, profile, paths.resolve(workdir)):
+        goodput.now("input")
         batch = meshes.to_global(read(step), mesh, config.backend)
+        goodput.now("compile" if step == start + 1 else "steps")
         state, metrics = train_step(state, batch)
         iterator = between.after(step, state, iterator, saved)
         writer.advance(step)
@@ -263,6 +275,7 @@ def _train(
         stops = preemption.reached()
         saves = due(step, settings.checkpoint_every) or evaluates or stops
         if saves:
+          goodput.now("save")
           save(step, evaluates)
           if evaluates and not stops:
             evaluates = evaluate(step) is None
@@ -272,12 +285,13 @@ def _train(
           raise preemption.stop(f"step {step}")
         if patience.ended:
           break
+      goodput.now("save")
       saved.wait()
       if patience.ended:
         writer.event("ended: %s", patience.ended)
       elif start == total:
         writer.event("already at step %d of %d: nothing to do", start, total)
-      writer.event("%s", _summary(workdir, *best))
+      writer.event("%s\n%s", goodput.summary(), _summary(workdir, *best))
     except Exception as error:
       distributed.leave_if_lost(error)
       raise
@@ -367,27 +381,3 @@ def _log(
   writer.scalars(step, "train", values)
   writer.log_train(step, values, clock.seconds_left(total - step))
   return values
-
-
-def _traced(
-  numbers: range, profile: tuple[int, int] | None, workdir: str
-) -> Iterator[int]:
-  """The step numbers; those of `profile` are traced."""
-  if profile is None:
-    yield from numbers
-    return
-  first, last = profile
-  running = False
-  try:
-    for step in numbers:
-      if step == first:
-        jax.profiler.start_trace(str(paths.resolve(workdir) / "profile"))
-        running = True
-      with jax.profiler.StepTraceAnnotation("train", step_num=step):
-        yield step
-      if running and step == last:
-        jax.profiler.stop_trace()
-        running = False
-  finally:
-    if running:
-      jax.profiler.stop_trace()

@@ -17,7 +17,7 @@ import time
 from typing import NamedTuple
 
 from tests.conftest import write_blobs
-from tests.train_runs import Run, assert_equal, read_metrics, restored
+from tests.train_runs import OF_TIME, Run, assert_equal, read_metrics, restored
 
 STEPS = 60
 # A log line, a save and an evaluation seldom fall together.
@@ -107,7 +107,7 @@ def check_end(run: Run, how: Kill) -> None:
 def lines_of(workdir: pathlib.Path) -> list[dict]:
   """Of metrics.jsonl, without times and without what readers have added."""
   return [
-    {k: v for k, v in line.items() if k not in ("time", "images_per_second")}
+    {k: v for k, v in line.items() if k not in OF_TIME}
     for line in read_metrics(workdir)
     if line["split"] in ("train", "eval")
   ]

@@ -33,6 +33,10 @@ def assert_equal(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+# What differs between two runs that do the same.
+OF_TIME = ("time", "images_per_second", "seconds")
+
+
 def read_metrics(workdir):
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   return [json.loads(line) for line in lines]

@@ -8,8 +8,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import jax
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
@@ -73,6 +75,30 @@ def log_devices(mesh: Mesh) -> None:
     jax.process_count(),
     jax.__version__,
   )
+
+
+def traced(
+  numbers: range, profile: tuple[int, int] | None, folder: epath.Path
+) -> Iterator[int]:
+  """The step numbers; those of `profile` are traced."""
+  if profile is None:
+    yield from numbers
+    return
+  first, last = profile
+  running = False
+  try:
+    for step in numbers:
+      if step == first:
+        jax.profiler.start_trace(str(folder / "profile"))
+        running = True
+      with jax.profiler.StepTraceAnnotation("train", step_num=step):
+        yield step
+      if running and step == last:
+        jax.profiler.stop_trace()
+        running = False
+  finally:
+    if running:
+      jax.profiler.stop_trace()
 
 
 class Preemption:

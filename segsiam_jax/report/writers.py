@@ -17,6 +17,7 @@ from PIL import Image
 
 from segsiam_jax.files import paths
 from segsiam_jax.report import bars, metrics_log, tensorboard
+from segsiam_jax.report import goodput as goodput_lib
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Writer:
     *,
     trains: bool = False,
     evaluated: bool = True,
+    goodput: goodput_lib.Goodput | None = None,
   ):
     """Opens the run's files, which are added to.
 
@@ -42,9 +44,10 @@ class Writer:
       trains: whether steps after `start_step` come anew: what a killed process
         has written of them is cut off.
       evaluated: whether that is true of the evaluation at `start_step`, too.
+      goodput: whose seconds are in each line; None for none.
     """
     self._active = jax.process_index() == 0
-    self._total = total_steps
+    self._total, self._goodput = total_steps, goodput
     if not self._active:
       return
     self._folder = paths.resolve(workdir)
@@ -77,6 +80,8 @@ class Writer:
     if not self._active:
       return
     line = {"step": step, "split": split, "time": round(time.time(), 3)}
+    if self._goodput is not None:
+      line[goodput_lib.FIELD] = self._goodput.seconds()
     metrics_log.add(self._folder, line | dict(values))
     for name, value in values.items():
       if math.isfinite(value):

@@ -12,6 +12,8 @@ import time
 import jax
 import pytest
 
+from tests.train_runs import OF_TIME
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 CONFIG = """
@@ -91,7 +93,7 @@ def end(tmp_path, running):
 
 def metrics(workdir):
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  drop = ("time", "split", "images_per_second")
+  drop = ("split", *OF_TIME)
   return [
     {k: v for k, v in json.loads(line).items() if k not in drop}
     for line in lines

@@ -14,13 +14,13 @@ from segsiam_jax.data import pipeline, readers
 from segsiam_jax.engine import checkpoint, resuming
 from segsiam_jax.errors import Preempted, UserError
 from tests.conftest import make_tiny_config
-from tests.train_runs import assert_equal, read_metrics
+from tests.train_runs import OF_TIME, assert_equal, read_metrics
 
 
 def timeless(workdir):
   """The lines of metrics.jsonl without times."""
   return [
-    {k: v for k, v in line.items() if k not in ("time", "images_per_second")}
+    {k: v for k, v in line.items() if k not in OF_TIME}
     for line in read_metrics(workdir)
   ]
 
