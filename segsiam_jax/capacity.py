@@ -111,6 +111,7 @@ def plan_steps(
     grad_accum=settings.grad_accum,
     ema_decay=settings.ema_decay,
     frozen=config.optimizer.frozen,
+    reduce_dtype=settings.reduce_dtype,
   )
   evaluate = steps.make_eval_step(
     runs.make_task(config, eval_spec), mesh=mesh, backend=config.backend

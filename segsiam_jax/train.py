@@ -132,6 +132,7 @@ def _train(
     grad_accum=settings.grad_accum,
     ema_decay=settings.ema_decay,
     frozen=config.optimizer.frozen,
+    reduce_dtype=settings.reduce_dtype,
   )
 
   loaded = bool(config.init_from) and not checkpoint.exists(workdir)

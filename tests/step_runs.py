@@ -23,6 +23,7 @@ def train(
   frozen="",
   fsdp=1,
   space=1,
+  reduce_dtype="float32",
 ):
   """State and metrics after a few steps on `num_devices`."""
   config = config.copy_and_resolve_references()
@@ -46,6 +47,7 @@ def train(
     grad_accum=grad_accum,
     ema_decay=ema_decay,
     frozen=frozen,
+    reduce_dtype=reduce_dtype,
   )
   iterator, history = iter(data.batches), []
   for _ in range(count):

@@ -100,6 +100,10 @@ def _compile(
   )
 
 
+def _mean_over(axis: str, grads: PyTree) -> PyTree:
+  return jax.lax.pmean(grads, axis)
+
+
 def _gathered(params: PyTree, mesh: Mesh) -> PyTree:
   """Parameters as every device needs them."""
   if meshes.is_plain(mesh):
@@ -123,6 +127,7 @@ def make_train_step(
   grad_accum: int = 1,
   ema_decay: float = 0.0,
   frozen: str = "",
+  reduce_dtype: str = "float32",
 ) -> TrainStep:
   """One optimizer step: (state, batch) -> (state, metrics); donates state.
 
@@ -141,6 +146,8 @@ def make_train_step(
     frozen: see `state.frozen_parameters`. Their gradients are 0, and are not
       computed; their batch norms keep their statistics, see
       `layers.frozen_norms`.
+    reduce_dtype: in which devices add up gradients, under 'pmap' and
+      'shard_map'.
 
   Returns:
     The step. Its metrics are sums over the global batch. They hold the norm of
@@ -150,6 +157,14 @@ def make_train_step(
   axis = axis_name(backend)
   if grad_accum > 1 and task.sums is None:
     raise ValueError("grad_accum > 1: this task needs the whole batch")
+
+  def reduced(reduce, grads):
+    """Gradients of all devices together, in float32."""
+    if axis is None:
+      return grads
+    narrow = jax.tree.map(lambda leaf: leaf.astype(reduce_dtype), grads)
+    wide = reduce(axis, narrow)
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), wide, grads)
 
   def learning(params):
     params = _gathered(params, mesh)
@@ -215,13 +230,12 @@ def make_train_step(
     rng = jax.random.fold_in(state.rng, state.step)
     if grad_accum > 1:
       grads, out = accumulate(state, batch, rng)
-      grads = sum_over(axis, grads)
+      grads = reduced(sum_over, grads)
     else:
       grads, out = jax.grad(loss, has_aux=True)(
         state.params, state.model_state, batch, rng
       )
-      if axis is not None:
-        grads = jax.lax.pmean(grads, axis)
+      grads = reduced(_mean_over, grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params

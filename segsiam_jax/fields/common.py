@@ -77,6 +77,12 @@ FIELDS: dict[str, Field] = {
     "micro-batches per batch; batch norm sees one at a time",
     within(1),
   ),
+  "train.reduce_dtype": Field(
+    "float32",
+    "in which devices add up gradients; bfloat16 halves what they send, under "
+    "'shard_map' and 'pmap'",
+    one_of("float32", "bfloat16"),
+  ),
   "train.ema_decay": Field(
     0.0,
     "decay of averaged parameters, at most (1 + n) / (10 + n) after n steps; 0 "
@@ -184,6 +190,8 @@ def check(config: ml_collections.ConfigDict, fail: Fail) -> None:
   data, train = config.data, config.train
   if config.backend != "jit" and config.mesh.fsdp * config.mesh.space > 1:
     fail("backend", "config.mesh needs 'jit'")
+  if config.backend == "jit" and train.reduce_dtype != "float32":
+    fail("train.reduce_dtype", "the compiler adds up under 'jit'; set backend")
   if config.mesh.space > 1:
     if "image_size" not in data or config.task != "semantic":
       fail("mesh.space", "only images of semantic segmentation are split")

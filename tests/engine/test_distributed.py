@@ -14,6 +14,8 @@ import pytest
 
 from tests.train_runs import OF_TIME
 
+pytestmark = pytest.mark.multiprocess
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 CONFIG = """

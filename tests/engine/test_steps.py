@@ -9,8 +9,10 @@ import optax
 import pytest
 
 from segsiam_jax import inputs
+from segsiam_jax.config import validate
 from segsiam_jax.engine import meshes, runs, steps
 from segsiam_jax.engine.state import create_state, make_optimizer
+from segsiam_jax.errors import UserError
 from tests.step_runs import STEPS, assert_close, train
 
 
@@ -108,6 +110,26 @@ def test_frozen_parameters_get_no_gradient(plain_config):
   assert all(jax.tree.leaves(moved.pop("logits")))
   assert not any(jax.tree.leaves(moved))
   assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_gradients_are_added_up_in_bfloat16(plain_config, reference):
+  state, history, step = train(
+    plain_config, 4, "shard_map", reduce_dtype="bfloat16"
+  )
+  assert history[0]["loss"] == pytest.approx(reference[1][0]["loss"], rel=1e-5)
+  assert history[-1]["loss"] == pytest.approx(
+    reference[1][-1]["loss"], rel=0.05
+  )
+  # Rounded, and so not the same; the state stays float32.
+  with pytest.raises(AssertionError):
+    assert_close(state, reference[0])
+  assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {
+    jnp.dtype("float32")
+  }
+  config = plain_config.copy_and_resolve_references()
+  config.train.reduce_dtype = "bfloat16"
+  with pytest.raises(UserError, match="the compiler adds up under 'jit'"):
+    validate(config)
 
 
 def test_bfloat16_keeps_float32_state_and_learns(plain_config):
