@@ -113,7 +113,7 @@ def test_frozen_parameters_get_no_gradient(plain_config):
 
 
 def test_gradients_are_added_up_in_bfloat16(plain_config, reference):
-  state, history, step = train(
+  state, history, _ = train(
     plain_config, 4, "shard_map", reduce_dtype="bfloat16"
   )
   assert history[0]["loss"] == pytest.approx(reference[1][0]["loss"], rel=1e-5)
