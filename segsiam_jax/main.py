@@ -35,7 +35,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "eval", "predict", "check", "fields", "plan"],
+  ["train", "eval", "predict", "export", "check", "fields", "plan"],
   "What to do; 'check' reads the data and writes a config that suits them, "
   "'fields' lists what a config may set, 'plan' compiles the steps for devices "
   "that are not here and says what they need.",
@@ -43,12 +43,18 @@ _MODE = flags.DEFINE_enum(
 _TOPOLOGY = flags.DEFINE_string(
   "topology", "", "plan: devices, such as v5e:4x4, v5p:2x2x4 or cpu:8."
 )
+_FORMAT = flags.DEFINE_string(
+  "format", "safetensors", "export: 'safetensors' or 'stablehlo'."
+)
 _INPUT = flags.DEFINE_list("input", [], "predict: image files or folders.")
 _OUTPUT = flags.DEFINE_string(
-  "output", "", "predict: folder to write to; WORKDIR/predictions if not given."
+  "output",
+  "",
+  "predict, export: folder to write to; WORKDIR/predictions or WORKDIR/export "
+  "if not given.",
 )
 _CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", "best", "eval, predict: 'best', 'latest' or a step."
+  "checkpoint", "best", "eval, predict, export: 'best', 'latest' or a step."
 )
 _PROFILE = flags.DEFINE_list(
   "profile", None, "train: first,last step to trace into WORKDIR/profile."
@@ -88,7 +94,7 @@ def _run() -> None:
 
   # Only now what takes seconds to import: a mistake is told at once.
   try:
-    from segsiam_jax import check, evaluate, predict, train
+    from segsiam_jax import check, evaluate, exporting, predict, train
     from segsiam_jax.engine import distributed, runtime
   except ValueError as error:  # JAX reads its variables when it is imported.
     raise UserError(
@@ -104,6 +110,14 @@ def _run() -> None:
       train.train_and_evaluate(config, _WORKDIR.value, profile)
     elif _MODE.value == "eval":
       evaluate.evaluate(config, _WORKDIR.value, _CHECKPOINT.value)
+    elif _MODE.value == "export":
+      exporting.export(
+        config,
+        _WORKDIR.value,
+        _FORMAT.value,
+        _OUTPUT.value,
+        _CHECKPOINT.value,
+      )
     else:
       predict.predict(
         config, _WORKDIR.value, _INPUT.value, _OUTPUT.value, _CHECKPOINT.value

@@ -25,7 +25,8 @@ LAYERS = (
   ("engine",),
   ("inputs",),
   ("prediction",),
-  ("capacity", "check", "evaluate", "predict"),
+  ("export",),
+  ("capacity", "check", "evaluate", "exporting", "predict"),
   ("train",),
   ("main", "compare"),
 )

@@ -30,6 +30,7 @@ from segsiam_jax.files.checkpoint_choice import FOLDER
 from segsiam_jax.files.checkpoint_choice import exists as exists
 from segsiam_jax.files.checkpoint_choice import find as find
 from segsiam_jax.files.checkpoint_files import DAMAGE, why
+from segsiam_jax.pretrained import packaged
 from segsiam_jax.pretrained.checkpoint import restore_weights as restore_weights
 from segsiam_jax.tasks.base import PyTree
 
@@ -324,9 +325,13 @@ def metrics_of(checkpoint: str) -> dict[str, float]:
   Raises:
     UserError: they are damaged.
   """
+  if packaged.is_packaged(checkpoint):
+    return dict(packaged.describe(checkpoint)["metrics"])
   return checkpoint_files.read_metrics(paths.resolve(checkpoint)) or {}
 
 
 def step_of(checkpoint: str) -> int:
   """The step that the folder of a checkpoint is named by."""
+  if packaged.is_packaged(checkpoint):
+    return int(packaged.describe(checkpoint)["step"])
   return int(paths.resolve(checkpoint).name)

@@ -16,6 +16,8 @@ from segsiam_jax.files import checkpoint_files, paths
 _logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
+# What an exported network has instead.
+PACKAGED = "model.safetensors"
 
 
 def steps_in(folder: epath.Path) -> list[int]:
@@ -114,6 +116,10 @@ def find(path: str, which: str, best_metric: str, best_mode: str) -> str:
     UserError: there is no such checkpoint, or it is damaged.
   """
   root = paths.resolve(path)
+  if root.name == PACKAGED and root.is_file():
+    return str(root)
+  if (root / PACKAGED).exists() and not (root / FOLDER).exists():
+    return str(root / PACKAGED)
   paths.check_takes_checkpoints(root)
   if (root / "state").exists():
     return _intact(root, "")

@@ -72,7 +72,7 @@ class BoxHead(nn.Module):
     x = x.reshape(-1, *x.shape[2:])
     where = None if where is None else where.reshape(-1)
     x = _convs(self, x, self.num_convs, self.conv_width, train, where)
-    x = x.reshape(len(x), -1)
+    x = x.reshape(x.shape[0], -1)
     for index, width in enumerate(self.dense_widths):
       x = nn.Dense(
         width,

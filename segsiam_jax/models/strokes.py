@@ -78,7 +78,7 @@ class Strokes(nn.Module):
     # The maps of an image side by side, so that they stay on its device.
     x = jnp.stack(x, axis=1).astype(self.dtype)
     x = self._maps(x.reshape(-1, *x.shape[2:]), train)
-    return l2_normalize(x.reshape(len(images), -1))
+    return l2_normalize(x.reshape(images.shape[0], -1))
 
   def _maps(self, x: Array, train: bool) -> Array:
     """(B, H, W, C) to (B, h * w * channels), each of norm 1."""
@@ -120,14 +120,14 @@ class Strokes(nn.Module):
     y = l2_normalize(norm(name="bn")(y), axis=(1, 2, 3))
     weight = self.param("weight", nn.initializers.constant(0.5), ())
     both = jnp.concatenate([edges, weight * y], axis=-1)
-    return l2_normalize(both.reshape(len(both), -1))
+    return l2_normalize(both.reshape(both.shape[0], -1))
 
 
 def _halved(x: Array) -> Array:
   """(B, H, W, C) to (B, H // 2, W // 2, C) by means of two by two."""
   height, width = (length // 2 for length in x.shape[1:3])
   x = x[:, : 2 * height, : 2 * width]
-  return x.reshape(len(x), height, 2, width, 2, -1).mean(axis=(2, 4))
+  return x.reshape(x.shape[0], height, 2, width, 2, -1).mean(axis=(2, 4))
 
 
 def _edges(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segsiam_jax.ops.shapes import check_pairs, check_shapes
+from segsiam_jax.ops.shapes import broadcasts, check_pairs, check_shapes
 
 # Larger log-sizes are cut before exp (torchvision, detectron2).
 MAX_LOG_RATIO = math.log(1000 / 16)
@@ -124,13 +124,11 @@ def pairwise_iou(
   check_shapes(boxes=(boxes, "*S N 4"))
   check_shapes(others=(others, "*T M 4"), crowd=(crowd, "*T M"))
   leading = np.shape(boxes)[:-2]
-  try:
-    np.broadcast_shapes(leading, np.shape(others)[:-2])
-  except ValueError:
+  if not broadcasts(leading, np.shape(others)[:-2]):
     raise ValueError(
       f"others: expected shape (..., M, 4) that broadcasts with {leading}; got "
       f"{np.shape(others)}"
-    ) from None
+    )
   boxes = jnp.expand_dims(_f32(boxes), -2)
   others = jnp.expand_dims(_f32(others), -3)
   inter, union = _overlap(boxes, others)

@@ -62,17 +62,22 @@ def check_pairs(**vectors: Any) -> None:
   (name, x), (other, y) = vectors.items()
   check_shapes(**{name: (x, "*S D+")})
   shape, given = tuple(np.shape(x)), tuple(np.shape(y))
-  fits = given[-1:] == shape[-1:]
-  if fits:
-    try:
-      np.broadcast_shapes(shape, given)
-    except ValueError:
-      fits = False
-  if not fits:
+  if given[-1:] != shape[-1:] or not broadcasts(shape, given):
     raise ValueError(
       f"{other}: expected shape (..., {shape[-1]}) that broadcasts with "
       f"{shape}; got {given}"
     )
+
+
+def broadcasts(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+  """Whether shapes broadcast; sizes may be symbols, which NumPy knows none of.
+
+  >>> broadcasts((4, 1, 3), (5, 3)), broadcasts((4,), (3,))
+  (True, False)
+  """
+  return all(
+    a == b or 1 in (a, b) for a, b in zip(one[::-1], other[::-1], strict=False)
+  )
 
 
 def check_integer(

@@ -12,6 +12,7 @@ from etils import epath
 from segsiam_jax.errors import UserError
 from segsiam_jax.files import paths
 from segsiam_jax.files.checkpoint_files import DAMAGE, check_stays, why
+from segsiam_jax.pretrained import packaged
 
 PyTree = Any
 
@@ -37,6 +38,8 @@ def restore_weights(
     UserError: a name is missing in the checkpoint, or has another shape, or
       the checkpoint is damaged or gone.
   """
+  if packaged.is_packaged(checkpoint):
+    return packaged.restore(checkpoint, params, model_state, skip=skip)
   folder = paths.resolve(checkpoint)
   try:
     return _restore_weights(folder, params, model_state, skip)

@@ -226,7 +226,7 @@ def make_task(
       moved = distortion._replace(elastic_sigma=0.0, thickness=0.0)
       views = jax.lax.map(lambda key: distorted(key, moved), keys[1:])
       views = jnp.concatenate([one_view(images)[None], views])
-      return views.swapaxes(0, 1).reshape(len(images), -1)
+      return views.swapaxes(0, 1).reshape(images.shape[0], -1)
     embeddings = jnp.mean(jax.lax.map(distorted, keys), axis=0)
     return l2_normalize(embeddings) if model.normalize else embeddings
 
