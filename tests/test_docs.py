@@ -13,7 +13,9 @@ from segsiam_jax.fields import tasks
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Files and modules of the same form.
-NO_FIELDS = {"predict.py", "predict.FIELD", "data.json", "train.lock"}
+NO_FIELDS = {"predict.py", "predict.FIELD", "data.json", "train.lock"} | {
+  *("model.json", "model.safetensors", "model.stablehlo"),
+}
 IMPORT = re.compile(r"`(from segsiam_jax[\w.]* import [\w, ]+)`")
 
 
