@@ -57,6 +57,11 @@ def any_images(config):
 
 
 def microscopy(config):
+  if config.model.name in ("unet", "unet_plus_plus"):
+    # Few images, and no published weights of what they show: a plain net learns
+    # faster than a deep encoder.
+    config.model.update(encoder="plain", depth=4, base_width=16)
+  config.optimizer.learning_rate = 3e-3
   config.augment.update(
     flip_up_down=True,
     rotate=180.0,

@@ -18,6 +18,7 @@ from segsiam_jax.errors import UserError
 from segsiam_jax.evaluate import Evaluator
 from segsiam_jax.prediction.labels import label_pixels
 from segsiam_jax.prediction.probabilities import Probabilities
+from segsiam_jax.tasks.pixel_classes import of_config
 from tests.data.tfds_fakes import fake, prepare
 from tests.scenes import changed, check, read_pages, scores_of_files, trained
 
@@ -127,7 +128,7 @@ def test_weights_that_are_nan_have_no_score(colours, tmp_path, fit):
   image = np.zeros((40, 50, 3), np.uint8)
   predictor = Probabilities(config).with_weights(state)
   with pytest.raises(UserError, match="NaN"):
-    label_pixels(predictor(image), (40, 50))
+    label_pixels(predictor(image), (40, 50), of_config(config))
 
 
 @pytest.mark.slow

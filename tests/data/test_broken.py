@@ -67,7 +67,8 @@ def test_folders_of_labels(tmp_path, kind, caplog):
     with pytest.raises(UserError, match=message) as caught:
       opens(kind, tmp_path, False)
     assert HINT in str(caught.value)
-    (tmp_path / f"train/images/{name}.jpg").unlink()
+    for file in (tmp_path / "train").rglob(f"{name}.*"):
+      file.unlink()
   assert len(opens(kind, tmp_path, False)) == 3
   assert not caplog.messages
   make_folder(tmp_path, kind)
