@@ -109,7 +109,6 @@ def metrics(workdir):
     ("shard_map", {}, {}),
     # Files are scored at another size than a row's: resized, or by themselves.
     ("jit", {"fit": "resize", "image_size": (24, 24)}, {}),
-    ("jit", {"image_size": (24, 24)}, {}),
     ("pmap", {"image_size": (24, 24)}, {}),
     # Parameters are split over both processes, or an image within each.
     ("jit", {"image_size": (24, 24)}, {"fsdp": 4}),
