@@ -29,9 +29,11 @@ from segsiam_jax.tasks.base import (
   Batch,
   LossOutput,
   Metrics,
+  Place,
   PyTree,
   Task,
   first_row,
+  placing,
   sum_over,
 )
 
@@ -102,6 +104,14 @@ def _compile(
 
 def _mean_over(axis: str, grads: PyTree) -> PyTree:
   return jax.lax.pmean(grads, axis)
+
+
+def _place_on(mesh: Mesh) -> Place | None:
+  if meshes.is_plain(mesh):
+    return None
+  return lambda name, array: jax.lax.with_sharding_constraint(
+    array, meshes.of_batch(mesh, name, array.ndim)
+  )
 
 
 def _gathered(params: PyTree, mesh: Mesh) -> PyTree:
@@ -175,12 +185,12 @@ def make_train_step(
     )
 
   def loss(params, model_state, batch, rng):
-    with frozen_norms(frozen):
+    with frozen_norms(frozen), placing(_place_on(mesh)):
       out = task.loss_fn(learning(params), model_state, batch, rng)
     return out.loss, out
 
   def sums_of(params, model_state, batch, rng):
-    with frozen_norms(frozen):
+    with frozen_norms(frozen), placing(_place_on(mesh)):
       return task.sums.of(learning(params), model_state, batch, rng)
 
   def accumulate(state: TrainState, batch: Batch, rng: jax.Array):

@@ -1,6 +1,8 @@
 """What a task is: pure functions that the compiled steps are made of."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -134,6 +136,33 @@ class Task(NamedTuple):
   plots: Callable[[Any, Any, bool], dict[str, np.ndarray]] | None = None
   sums: LossSums | None = None
   caption: tuple[str, tuple[str, ...]] = ("", ())
+
+
+# (name, array) -> the array, laid out as the batch's array of that name.
+Place = Callable[[str, jax.Array], jax.Array]
+_place: contextvars.ContextVar[Place | None] = contextvars.ContextVar(
+  "place", default=None
+)
+
+
+@contextlib.contextmanager
+def placing(place: Place | None) -> Iterator[None]:
+  """What `placed` does while a task is traced; None for nothing."""
+  token = _place.set(place)
+  try:
+    yield
+  finally:
+    _place.reset(token)
+
+
+def placed(name: str, array: jax.Array) -> jax.Array:
+  """What is made of a batch's array by a gather, split over devices as it.
+
+  The compiler would leave such an array whole on each device, and all that is
+  computed from it.
+  """
+  place = _place.get()
+  return array if place is None else place(name, array)
 
 
 def sum_over(axis_name: str | None, sums: PyTree) -> PyTree:

@@ -94,6 +94,9 @@ def make_task(
         key, image, label, settings, weights
       )
     )(keys, batch["image"] / full_range, batch["label"], batch.get("weights"))
+    images, labels = base.placed("image", images), base.placed("label", labels)
+    if weights is not None:
+      weights = base.placed("weights", weights)
     out, new_state = model.apply(
       {"params": params, **model_state},
       normalize(images * full_range),
