@@ -314,6 +314,7 @@ EXEMPT = {
   "ops.depthwise.depthwise_conv": "as lax; test_depthwise.py",
   "ops.shapes.check_shapes": "the check itself; tests/ops/test_shapes.py",
   "ops.shapes.check_pairs": "the check itself; tests/ops/test_shapes.py",
+  "ops.shapes.broadcasts": "of shapes, not of arrays",
   "ops.shapes.check_integer": "the check itself; tests/ops/test_shapes.py",
   "ops.distances.check_metric": "the check of a name",
   "ops.labels.to_ids": "any shape; tests/ops/test_labels.py",
