@@ -412,6 +412,7 @@ EXEMPT = {
   "ops.augment.positions": "a part of `warp` and `distort`, tried there",
   "ops.augment.rotation": "a part of `warp` and `distort`, tried there",
   "ops.multilabel.pack": "of masks that a reader has made",
+  "ops.multilabel.count": "of labels that `pack` has made",
   "ops.multilabel.unpack": "of labels that `pack` has made",
   "ops.pixels.expand_trailing": "the check of `where`, tried with the losses",
 }

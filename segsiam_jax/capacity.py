@@ -7,7 +7,6 @@ extra `tpu`, which has their compiler.
 
 import collections
 import functools
-import logging
 import math
 import re
 import time
@@ -16,17 +15,21 @@ from typing import NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from segsiam_jax.engine import chips, meshes, room, runs, runtime, steps
-from segsiam_jax.engine.state import TrainState, make_optimizer, new_state
+from segsiam_jax.engine.state import (
+  TrainState,
+  make_optimizer,
+  new_state,
+  placed,
+)
 from segsiam_jax.errors import UserError, first_line
 from segsiam_jax.inputs import plan, shapes
 
-_logger = logging.getLogger(__name__)
-
+# Examples of a data set whose size nobody knows: epochs need a number.
+_MANY = 10_000
 # A collective of the compiled program, with the type of its result. Those that
 # are started and awaited count where they start.
 _COLLECTIVE = re.compile(
@@ -88,12 +91,7 @@ def plan_steps(
   config = runs.in_steps(plan.planned(config, workdir), _MANY)
   mesh = meshes.of_config(config, devices)
   settings = config.train
-  meshes.check_batch_size(
-    "train.batch_size", settings.batch_size, mesh, settings.grad_accum
-  )
-  meshes.check_batch_size(
-    "train.eval_batch_size", settings.eval_batch_size, mesh
-  )
+  meshes.check_batches(config, mesh)
   config, train_spec, eval_spec = shapes.of_config(config)
   task = runs.make_task(config, train_spec)
   tx, _ = make_optimizer(config.optimizer, settings.num_steps)
@@ -102,24 +100,12 @@ def plan_steps(
       new_state, task, tx, config.seed, ema=settings.ema_decay > 0
     )
   )
-  state = jax.tree.map(_placed, state, meshes.of_state(mesh, state))
-  train = steps.make_train_step(
-    task,
-    tx,
-    mesh=mesh,
-    backend=config.backend,
-    grad_accum=settings.grad_accum,
-    ema_decay=settings.ema_decay,
-    frozen=config.optimizer.frozen,
-    reduce_dtype=settings.reduce_dtype,
-  )
+  state = placed(state, meshes.of_state(mesh, state))
+  train = runs.make_train_step(config, task, tx, mesh)
   evaluate = steps.make_eval_step(
     runs.make_task(config, eval_spec), mesh=mesh, backend=config.backend
   )
-  everywhere = meshes.replicated(mesh)
-  empty = jax.tree.map(
-    lambda leaf: _placed(leaf, everywhere), jax.eval_shape(task.empty_metrics)
-  )
+  empty = placed(jax.eval_shape(task.empty_metrics), meshes.replicated(mesh))
   found = {
     "train": _compile(train, state, _batch(train_spec, mesh)),
     "eval": _compile(evaluate, state, _batch(eval_spec, mesh), empty),
@@ -131,10 +117,6 @@ def plan_steps(
     lines += _report(name, needs, rows, mesh, chip)
   lines += _advice(config, found["train"], chip)
   return lines
-
-
-# Examples of a data set whose size nobody knows: epochs need a number.
-_MANY = 10_000
 
 
 def _devices(kind: str, grid: str, topology: str) -> list[jax.Device]:
@@ -157,15 +139,9 @@ def _devices(kind: str, grid: str, topology: str) -> list[jax.Device]:
   return list(found.devices)
 
 
-def _placed(
-  leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
-) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
 def _batch(spec: shapes.Spec, mesh: Mesh) -> shapes.Spec:
   return {
-    name: _placed(leaf, meshes.of_batch(mesh, name, len(leaf.shape)))
+    name: placed(leaf, meshes.of_batch(mesh, name, len(leaf.shape)))
     for name, leaf in spec.items()
   }
 
@@ -220,22 +196,16 @@ def _about(
   topology: str,
   state: TrainState,
 ) -> list[str]:
-  axes = " x ".join(f"{name} {n}" for name, n in mesh.shape.items() if n > 1)
+  axes = " x ".join(meshes.axes_of(mesh))
   numbers = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
-
-  def on_device(tree) -> float:
-    return sum(
-      math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize
-      for x in jax.tree.leaves(tree)
-    )
 
   return [
     f"{config.task}, {config.model.name}, {config.dtype}, {config.backend}: "
     f"{topology}, {mesh.size} devices ({axes or 'one'})",
     f"  parameters: {numbers:,}, {_size(room.nbytes(state.params))}; "
-    f"{_size(on_device(state.params))} a device",
+    f"{_size(room.nbytes_on_device(state.params))} a device",
     f"  optimizer: {_size(room.nbytes(state.opt_state))}; "
-    f"{_size(on_device(state.opt_state))} a device",
+    f"{_size(room.nbytes_on_device(state.opt_state))} a device",
   ]
 
 

@@ -21,7 +21,6 @@ from segsiam_jax.engine import (
   resuming,
   runs,
   runtime,
-  steps,
 )
 from segsiam_jax.engine.patience import Patience
 from segsiam_jax.engine.state import TrainState, create_state, make_optimizer
@@ -66,15 +65,9 @@ def train_and_evaluate(
 
 def _devices(config: ml_collections.ConfigDict) -> Mesh:
   """All devices; raises `UserError` unless they share batches evenly."""
-  settings = config.train
   mesh = meshes.of_config(config)
-  runtime.log_devices(mesh)
-  meshes.check_batch_size(
-    "train.batch_size", settings.batch_size, mesh, settings.grad_accum
-  )
-  meshes.check_batch_size(
-    "train.eval_batch_size", settings.eval_batch_size, mesh
-  )
+  meshes.log_devices(mesh)
+  meshes.check_batches(config, mesh)
   return mesh
 
 
@@ -124,16 +117,7 @@ def _train(
     config.model.name,
     f"{sum(leaf.size for leaf in jax.tree.leaves(state.params)):,}",
   )
-  train_step = steps.make_train_step(
-    task,
-    tx,
-    mesh=mesh,
-    backend=config.backend,
-    grad_accum=settings.grad_accum,
-    ema_decay=settings.ema_decay,
-    frozen=config.optimizer.frozen,
-    reduce_dtype=settings.reduce_dtype,
-  )
+  train_step = runs.make_train_step(config, task, tx, mesh)
 
   loaded = bool(config.init_from) and not checkpoint.exists(workdir)
   if loaded:  # Before anything is written.

@@ -7,6 +7,7 @@ compiler exchanges the borders that a convolution needs. All that says what is
 split is in this file.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from jax.sharding import PartitionSpec as P
 from segsiam_jax.engine import runtime
 from segsiam_jax.engine.state import TrainState
 from segsiam_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 # Of collectives.
 AXIS = "data"
@@ -89,6 +92,28 @@ def of_config(
         "to one process; give at most as many as a process has"
       )
   return mesh
+
+
+def axes_of(mesh: Mesh) -> list[str]:
+  """The axes that split something, such as 'data 4', for people."""
+  return [f"{name} {size}" for name, size in mesh.shape.items() if size > 1]
+
+
+def log_devices(mesh: Mesh) -> None:
+  """One line on what the run will use."""
+  device = mesh.devices.flat[0]
+  axes = axes_of(mesh)
+  if len(axes) > 1:
+    _logger.info("mesh: %s", " x ".join(axes))
+  _logger.info(
+    "%d x %s (%s), process %d of %d, jax %s",
+    mesh.size,
+    device.device_kind,
+    device.platform,
+    jax.process_index(),
+    jax.process_count(),
+    jax.__version__,
+  )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -168,6 +193,13 @@ def check_batch_size(
       f"config.{field} = {batch_size}: {among} do not divide it; "
       f"--config.{field}={nearest} would do"
     )
+
+
+def check_batches(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+  """`check_batch_size` of training and of evaluation."""
+  train = config.train
+  check_batch_size("train.batch_size", train.batch_size, mesh, train.grad_accum)
+  check_batch_size("train.eval_batch_size", train.eval_batch_size, mesh)
 
 
 def to_global(

@@ -54,29 +54,17 @@ def check_batch(field: str, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
   )
 
 
-def check_state(state: Any, sharding: Any = None) -> None:
+def check_state(state: Any) -> None:
   """Raises `UserError` if a state and its gradient do not fit.
 
   Args:
     state: a `TrainState` of `jax.ShapeDtypeStruct`s.
-    sharding: a sharding, or one for each of its arrays; None if every device
-      holds all of it.
   """
-  if sharding is not None:
-    if isinstance(sharding, jax.sharding.Sharding):
-      sharding = jax.tree.map(lambda leaf: sharding, state)
-    state = jax.tree.map(
-      lambda leaf, where: jax.ShapeDtypeStruct(
-        where.shard_shape(leaf.shape), leaf.dtype
-      ),
-      state,
-      sharding,
-    )
   parts = {
-    "the parameters": nbytes(state.params),
-    "their gradient": nbytes(state.params),
-    "the optimizer": nbytes(state.opt_state),
-    "their average": nbytes(state.ema_params),
+    "the parameters": nbytes_on_device(state.params),
+    "their gradient": nbytes_on_device(state.params),
+    "the optimizer": nbytes_on_device(state.opt_state),
+    "their average": nbytes_on_device(state.ema_params),
   }
   _check(
     {name: size for name, size in parts.items() if size},
@@ -92,6 +80,22 @@ def nbytes(tree: PyTree) -> int:
     math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
     for leaf in jax.tree.leaves(tree)
     if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+  )
+
+
+def nbytes_on_device(tree: PyTree) -> int:
+  """`nbytes` of what a device holds of it; all, where nothing is split."""
+  return nbytes(
+    jax.tree.map(
+      lambda leaf: (
+        leaf
+        if leaf.sharding is None
+        else jax.ShapeDtypeStruct(
+          leaf.sharding.shard_shape(leaf.shape), leaf.dtype
+        )
+      ),
+      tree,
+    )
   )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import optax
 from flax import traverse_util
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from segsiam_jax import parts
 from segsiam_jax.config import of_workdir
 from segsiam_jax.engine import checkpoint, finite, meshes, steps
-from segsiam_jax.engine.state import TrainState
+from segsiam_jax.engine.state import TrainState, placed
 from segsiam_jax.errors import UserError, shown
 from segsiam_jax.fields import tasks
 from segsiam_jax.files import lock, paths
@@ -83,6 +84,25 @@ def make_task(
   return make(config, element_spec, steps.axis_name(config.backend))
 
 
+def make_train_step(
+  config: ml_collections.ConfigDict,
+  task: Task,
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+) -> steps.TrainStep:
+  """The train step of a config; see `steps.make_train_step`."""
+  return steps.make_train_step(
+    task,
+    tx,
+    mesh=mesh,
+    backend=config.backend,
+    grad_accum=config.train.grad_accum,
+    ema_decay=config.train.ema_decay,
+    frozen=config.optimizer.frozen,
+    reduce_dtype=config.train.reduce_dtype,
+  )
+
+
 def weights_only(task: Task, checkpoint_folder: str, mesh: Mesh) -> TrainState:
   """A state to evaluate or predict with: no optimizer, no average.
 
@@ -91,12 +111,9 @@ def weights_only(task: Task, checkpoint_folder: str, mesh: Mesh) -> TrainState:
   """
   shapes = jax.eval_shape(lambda: _bare_state(*task.init(jax.random.key(0))))
 
-  def place(leaf, sharding):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-  placed = jax.tree.map(place, shapes, meshes.of_state(mesh, shapes))
+  wanted = placed(shapes, meshes.of_state(mesh, shapes))
   params, model_state = checkpoint.restore_weights(
-    checkpoint_folder, placed.params, placed.model_state
+    checkpoint_folder, wanted.params, wanted.model_state
   )
   state = _bare_state(params, model_state, meshes.replicated(mesh))
   finite.require_finite(state.weights, checkpoint_folder)

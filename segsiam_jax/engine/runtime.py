@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import jax
 from etils import epath
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from segsiam_jax import process
 from segsiam_jax.errors import Preempted, UserError, first_line
@@ -58,23 +57,6 @@ def all_devices(*, local: bool = False) -> list[jax.Device]:
       f"{what}no device to run on ({why}); unset JAX_PLATFORMS to take what is "
       "there, or install JAX for the device, such as 'jax[cuda12]'"
     ) from error
-
-
-def log_devices(mesh: Mesh) -> None:
-  """One line on what the run will use."""
-  device = mesh.devices.flat[0]
-  axes = [f"{name} {n}" for name, n in mesh.shape.items() if n > 1]
-  if len(axes) > 1:
-    _logger.info("mesh: %s", " x ".join(axes))
-  _logger.info(
-    "%d x %s (%s), process %d of %d, jax %s",
-    mesh.size,
-    device.device_kind,
-    device.platform,
-    jax.process_index(),
-    jax.process_count(),
-    jax.__version__,
-  )
 
 
 def traced(

@@ -77,8 +77,26 @@ def create_state(
   shapes = jax.eval_shape(create)
   if callable(sharding):
     sharding = sharding(shapes)
-  room.check_state(shapes, sharding)
+  room.check_state(shapes if sharding is None else placed(shapes, sharding))
   return jax.jit(create, out_shardings=sharding)()
+
+
+def placed(tree: PyTree, sharding: PyTree) -> PyTree:
+  """Shapes and dtypes of a tree, each with where it lies.
+
+  Args:
+    tree: arrays or `jax.ShapeDtypeStruct`s.
+    sharding: of all of them, or a tree with one of each.
+  """
+  if isinstance(sharding, jax.sharding.Sharding):
+    sharding = jax.tree.map(lambda leaf: sharding, tree)
+  return jax.tree.map(
+    lambda leaf, where: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=where
+    ),
+    tree,
+    sharding,
+  )
 
 
 def new_state(

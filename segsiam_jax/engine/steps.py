@@ -55,7 +55,7 @@ def _compile(
   backend: str,
   *,
   extra_args: int = 0,
-  rows_out: bool | tuple[bool, ...] = False,
+  rows_out: bool | tuple[bool | None, ...],
   donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
   """Compiles `body(state, batch, *extra)`.
@@ -66,7 +66,8 @@ def _compile(
     backend: 'jit', 'pmap' or 'shard_map'.
     extra_args: number of replicated arguments after the batch.
     rows_out: whether the outputs have one row a batch row, spread like the
-      batch; otherwise they are replicated. A tuple says so of each output.
+      batch; otherwise they are replicated. A tuple says so of each output;
+      None is of a new state, which lies as `body` says.
     donate: positions of arguments whose memory the outputs may take.
   """
   if backend == "pmap":
@@ -79,14 +80,15 @@ def _compile(
       donate_argnums=donate,
     )
   everywhere, by_rows = meshes.replicated(mesh), meshes.rows(mesh)
-  outputs = jax.tree.map(lambda rows: by_rows if rows else everywhere, rows_out)
-  if not meshes.is_plain(mesh):
-    # States and batches stay as they come; `body` says so of a new state.
-    return jax.jit(
-      body,
-      out_shardings=(None, outputs[1]) if donate == (0,) else outputs,
-      donate_argnums=donate,
-    )
+  plain = meshes.is_plain(mesh)
+  outputs = jax.tree.map(
+    lambda rows: by_rows if rows else everywhere,
+    rows_out,
+    is_leaf=lambda rows: plain and rows is None,
+  )
+  if not plain:
+    # States and batches stay as they come.
+    return jax.jit(body, out_shardings=outputs, donate_argnums=donate)
   inputs = (everywhere, by_rows, *[everywhere] * extra_args)
   if backend == "shard_map":
     # Replication is not tracked, so that gradients are those of pmap.
@@ -100,10 +102,6 @@ def _compile(
     out_shardings=outputs,
     donate_argnums=donate,
   )
-
-
-def _mean_over(axis: str, grads: PyTree) -> PyTree:
-  return jax.lax.pmean(grads, axis)
 
 
 def _place_on(mesh: Mesh) -> Place | None:
@@ -173,7 +171,7 @@ def make_train_step(
     if axis is None:
       return grads
     narrow = jax.tree.map(lambda leaf: leaf.astype(reduce_dtype), grads)
-    wide = reduce(axis, narrow)
+    wide = reduce(narrow, axis)
     return jax.tree.map(lambda a, b: a.astype(b.dtype), wide, grads)
 
   def learning(params):
@@ -240,12 +238,12 @@ def make_train_step(
     rng = jax.random.fold_in(state.rng, state.step)
     if grad_accum > 1:
       grads, out = accumulate(state, batch, rng)
-      grads = reduced(sum_over, grads)
+      grads = reduced(jax.lax.psum, grads)
     else:
       grads, out = jax.grad(loss, has_aux=True)(
         state.params, state.model_state, batch, rng
       )
-      grads = reduced(_mean_over, grads)
+      grads = reduced(jax.lax.pmean, grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
@@ -269,7 +267,7 @@ def make_train_step(
     return _as_split(new_state, mesh), metrics
 
   return _compile(
-    train_step, mesh, backend, rows_out=(False, False), donate=(0,)
+    train_step, mesh, backend, rows_out=(None, False), donate=(0,)
   )
 
 

@@ -72,7 +72,7 @@ def make(
   if exported is None:
     raise UserError(f"this network cannot be exported: {problem}")
   content = bytes(exported.serialize())
-  check(content, predict, fixed)
+  check(content, predict, fixed, _MULTIPLE if "*" in sizes else 1)
   about = dict(description) | {
     "arguments": list(names),
     "image": f"({sizes})",
@@ -95,28 +95,28 @@ def _sizes(
   return tries
 
 
-def check(content: bytes, predict: Any, fixed: Mapping[str, Any]) -> None:
-  """Raises `UserError` unless an exported function does what ours does."""
+def check(
+  content: bytes, predict: Any, fixed: Mapping[str, Any], multiple: int
+) -> None:
+  """Raises `UserError` unless an exported function does what ours does.
+
+  Args:
+    content: the function.
+    predict: ours.
+    fixed: shape of a row and dtype of each argument.
+    multiple: of which the sides of an image are to be.
+  """
   rng = np.random.default_rng(0)
   arrays = []
   for name, (shape, dtype) in fixed.items():
     if name == "image":
-      shape = tuple(
-        -(-size // _MULTIPLE) * _MULTIPLE if axis < len(shape) - 1 else size
-        for axis, size in enumerate(shape)
-      )
-      image_size = shape[:-1]
-      top = np.iinfo(dtype).max
-      arrays.append(rng.integers(0, top, (1, *shape)).astype(dtype))
+      *space, channels = shape
+      image_size = [-(-size // multiple) * multiple for size in space]
+      image = rng.integers(0, np.iinfo(dtype).max, (1, *image_size, channels))
+      arrays.append(image.astype(dtype))
     else:
       arrays.append(np.asarray([image_size], dtype))
-  try:
-    found = jax.export.deserialize(bytearray(content)).call(*arrays)
-  except ValueError:
-    # Of a fixed size that is no multiple.
-    shape = fixed["image"][0]
-    arrays[0] = arrays[0][(slice(None), *(slice(size) for size in shape))]
-    found = jax.export.deserialize(bytearray(content)).call(*arrays)
+  found = jax.export.deserialize(bytearray(content)).call(*arrays)
   expected = jax.jit(predict)(*arrays)
   for name, array in expected.items():
     if not jnp.issubdtype(array.dtype, jnp.floating):

@@ -41,6 +41,16 @@ def pack(masks: np.ndarray) -> np.ndarray:
   return label
 
 
+def count(label: np.ndarray, num_classes: int) -> np.ndarray:
+  """(K,) int64, how many pixels are of each class.
+
+  >>> count(np.array([5, 4, IGNORE]), 3)
+  array([1, 0, 2])
+  """
+  bits = unpack(label, num_classes, ignore=0)
+  return bits.reshape(-1, num_classes).sum(0, dtype=np.int64)
+
+
 def unpack(labels: Any, num_classes: int, ignore: int = 255) -> Any:
   """Labels -> what losses of `(B, *S, K)` logits take.
 

@@ -78,12 +78,15 @@ def predict_files(
       )
     except UserError as error:
       raise UserError(f"{path}: {error}") from error
-    masks = [classes.has(label, index) for index in range(len(class_names))]
-    if config.data.multilabel:
-      written, colors = [mask * np.uint8(255) for mask in masks], 0
-    else:
-      written, colors = [label], len(class_names)
-    for name, array in zip(label_names(stem), written, strict=True):
+    counts = {
+      name: int(np.count_nonzero(classes.has(label, index)))
+      for index, name in enumerate(class_names)
+    }
+    # One mask at a time: images may be large.
+    for index, name in enumerate(label_names(stem)):
+      array, colors = label, len(class_names)
+      if config.data.multilabel:
+        array, colors = classes.has(label, index) * np.uint8(255), 0
       page = array.ndim == 2
       content = files_lib.png(array, colors) if page else files_lib.pages(array)
       output.write(name, content)
@@ -97,10 +100,7 @@ def predict_files(
     names = ("depth", "height", "width")[-label.ndim :]
     return {
       **dict(zip(names, label.shape, strict=True)),
-      "pixels": {
-        name: int(np.count_nonzero(mask))
-        for name, mask in zip(class_names, masks, strict=True)
-      },
+      "pixels": counts,
       "mean_confidence": round(confidence, 5),
     }
 

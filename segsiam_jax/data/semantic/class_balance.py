@@ -52,8 +52,7 @@ def _count(label: np.ndarray, num_classes: int) -> np.ndarray:
   """(K,) int64, pixels of each class."""
   if label.dtype == np.uint8:
     return count_values(label)[:num_classes]
-  bits = multilabel.unpack(label, num_classes, ignore=0)
-  return bits.reshape(-1, num_classes).sum(0, dtype=np.int64)
+  return multilabel.count(label, num_classes)
 
 
 def check_classes_differ(

@@ -140,8 +140,7 @@ class MultilabelSource:
     first = next((mask for mask in masks if mask is not None), image_path)
     label = self._read_label(files, None if first != image_path else size)
     check_same_size(image_path, image, first, label.shape)
-    bits = multilabel.unpack(label, len(self.class_names), ignore=0)
-    counts = bits.reshape(-1, bits.shape[-1]).sum(0, dtype=np.int64)
+    counts = multilabel.count(label, len(self.class_names))
     return np.append(counts, label.size)
 
 
